@@ -1,0 +1,268 @@
+"""Settings: frozen, checked, secrets masked. The only module that reads the environment."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any, Final, NoReturn, Self
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from realtime_stream.errors import ConfigurationError
+from realtime_stream.market.channels import (
+    Channel,
+    Market,
+    validate_symbol,
+)
+from realtime_stream.resilience.backoff import ReconnectPolicy
+from realtime_stream.resilience.circuit_breaker import BreakerPolicy
+
+__all__ = ["Credentials", "CredentialsSource", "StreamConfig"]
+
+_FEEDS: Final[dict[str, tuple[str, ...]]] = {
+    "stocks": ("iex", "sip", "delayed_sip", "boats", "overnight", "test"),
+    "crypto": ("us", "us-1", "eu-1"),
+    "options": ("indicative", "opra"),
+    "news": ("news",),
+}
+
+
+class Credentials(BaseModel):
+    """A key pair. Masked wherever it is shown; refuses to be pickled.
+
+    Attributes:
+        key: The API key id.
+        secret: The API secret key.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    key: SecretStr
+    secret: SecretStr
+
+    @field_validator("key", "secret")
+    @classmethod
+    def _not_empty(cls, value: SecretStr) -> SecretStr:
+        if not value.get_secret_value().strip():
+            msg = "must not be empty"
+            raise ValueError(msg)
+        return value
+
+    def __reduce__(self) -> NoReturn:
+        """Credentials never leave the process by accident."""
+        msg = f"{type(self).__name__} holds credentials and cannot be pickled"
+        raise TypeError(msg)
+
+
+CredentialsSource = Callable[[], Credentials | tuple[str, str]]
+
+
+class _Environment(BaseSettings):
+    """What may come from the environment or from ``.env`` in the working directory."""
+
+    model_config = SettingsConfigDict(
+        env_file=".env",
+        env_file_encoding="utf-8",
+        extra="ignore",
+        hide_input_in_errors=True,
+        env_ignore_empty=True,
+    )
+
+    api_key: SecretStr | None = Field(default=None, validation_alias="ALPACA_API_KEY")
+    secret_key: SecretStr | None = Field(default=None, validation_alias="ALPACA_SECRET_KEY")
+    url: str | None = Field(default=None, validation_alias="ALPACA_STREAM_URL")
+    watchlist: Annotated[tuple[str, ...] | None, NoDecode] = Field(
+        default=None, validation_alias="WATCHLIST_SYMBOLS"
+    )
+
+    @field_validator("watchlist", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        if isinstance(value, str):
+            bare = value.strip().removeprefix("[").removesuffix("]")
+            parts = (part.strip().strip("\"'") for part in bare.split(","))
+            return tuple(part for part in parts if part)
+        return value
+
+
+class StreamConfig(BaseModel):
+    """Everything a :class:`~realtime_stream.RealTimeStreamManager` can be told.
+
+    Keys, watchlist and URL that are not given as arguments come from the environment
+    (``ALPACA_API_KEY``, ``ALPACA_SECRET_KEY``, ``WATCHLIST_SYMBOLS``, ``ALPACA_STREAM_URL``) or
+    from ``.env`` in the working directory; arguments win over the environment, the environment
+    wins over ``.env``.
+
+    Attributes:
+        market: Which endpoint family: ``stocks``, ``crypto``, ``options`` or ``news``.
+        feed: Which feed of the market; default ``iex``, ``us``, ``indicative``, ``news``.
+        url: Whole WebSocket URL, instead of the one that market and feed give. Never put keys in
+            it: URLs are logged.
+        api_key: API key id.
+        secret_key: API secret key.
+        credentials: A callable asked for the key pair before every session, instead of the two
+            values above; for rotation and secret managers. It runs on the dispatch thread.
+        watchlist: Symbols that registrations without symbols of their own stand for.
+        watchlist_channels: Channels on which the watchlist is wanted even without a registration.
+        name: Name of this manager in thread names and log records; default: a running number.
+        reconnect: Waits between attempts.
+        breaker: When to stop trying for a while.
+        stable_after: Seconds a session must be connected before it counts as a success.
+        connect_timeout: Seconds for name, TCP, TLS and WebSocket upgrade together.
+        handshake_timeout: Seconds for greeting and authentication together.
+        acknowledge_timeout: Seconds for each acknowledgement of a subscription; asked three times.
+        ping_interval: Seconds between WebSocket pings.
+        ping_timeout: Seconds without a pong after which the connection is dead.
+        max_message_size: Largest frame accepted, bytes.
+        inbox_capacity: Events that may wait for the callbacks before any is dropped.
+        lag_alarm: Seconds from receive to delivery that are reported as lagging.
+        slow_callback: Seconds one call of a callback may take before it is reported.
+        error_log_interval: Seconds between two log records about the same failing callback.
+        dead_letters: How many failed (event, callback, exception) are kept.
+        rejects: How many malformed messages are kept.
+        event_queue: Events that may wait for one ``events()`` iterator; then the oldest is dropped.
+        symbols_timeout: Seconds that ``get_symbols`` or ``credentials`` may take.
+
+    Raises:
+        ConfigurationError: A value is not acceptable. The message names the field and what is
+            allowed, and never shows a secret.
+    """
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", hide_input_in_errors=True, arbitrary_types_allowed=True
+    )
+
+    market: Market = "stocks"
+    feed: str = ""
+    url: str | None = None
+    api_key: SecretStr | None = None
+    secret_key: SecretStr | None = None
+    credentials: CredentialsSource | None = Field(default=None, repr=False)
+    watchlist: tuple[str, ...] = ()
+    watchlist_channels: tuple[Channel, ...] = ("bars",)
+    name: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_.-]{1,40}$")
+
+    reconnect: ReconnectPolicy = ReconnectPolicy()
+    breaker: BreakerPolicy = BreakerPolicy()
+    stable_after: float = Field(default=30.0, ge=0)
+    connect_timeout: float = Field(default=10.0, gt=0, le=300)
+    handshake_timeout: float = Field(default=10.0, gt=0, le=300)
+    acknowledge_timeout: float = Field(default=5.0, gt=0, le=300)
+    ping_interval: float = Field(default=10.0, gt=0, le=3600)
+    ping_timeout: float = Field(default=20.0, gt=0, le=3600)
+    max_message_size: int = Field(default=16 * 2**20, ge=2**10)
+
+    inbox_capacity: int = Field(default=100_000, ge=2)
+    lag_alarm: float = Field(default=1.0, gt=0)
+    slow_callback: float = Field(default=0.1, gt=0)
+    error_log_interval: float = Field(default=60.0, ge=0)
+    dead_letters: int = Field(default=1000, ge=0)
+    rejects: int = Field(default=100, ge=0)
+    event_queue: int = Field(default=10_000, ge=1)
+    symbols_timeout: float = Field(default=5.0, gt=0)
+
+    def __init__(self, **values: Any) -> None:  # pydantic checks every value
+        """Check the values; fill keys, watchlist and URL from the environment."""
+        try:
+            super().__init__(**values)
+        except ValidationError as exc:
+            raise ConfigurationError(_explain(exc)) from None  # the original shows the input
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_environment(cls, values: dict[str, Any]) -> dict[str, Any]:
+        found = _Environment().model_dump(exclude_none=True)
+        if values.get("credentials") is not None:
+            found.pop("api_key", None)
+            found.pop("secret_key", None)
+        return {**found, **{name: value for name, value in values.items() if value is not None}}
+
+    @field_validator("watchlist", "watchlist_channels", mode="before")
+    @classmethod
+    def _no_bare_string(cls, value: object) -> object:
+        if isinstance(value, str):
+            msg = "must be a list of strings, not one string"
+            raise ValueError(msg)  # noqa: TRY004  # pydantic turns only ValueError into a report
+        return value
+
+    @field_validator("url")
+    @classmethod
+    def _websocket_url(cls, value: str | None) -> str | None:
+        if value is not None and (not value.startswith(("ws://", "wss://")) or "@" in value):
+            msg = "must start with ws:// or wss:// and hold no credentials"
+            raise ValueError(msg)
+        return value
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        feeds = _FEEDS[self.market]
+        if not self.feed:
+            object.__setattr__(self, "feed", feeds[0])
+        elif self.feed not in feeds and self.url is None:
+            msg = f"feed {ascii(self.feed)[:30]} is unknown for {self.market}: allowed are " + (
+                ", ".join(feeds)
+            )
+            raise ValueError(msg)
+        if self.credentials is not None and (self.api_key or self.secret_key):
+            msg = "give either credentials or api_key and secret_key, not both"
+            raise ValueError(msg)
+        unique = dict.fromkeys(validate_symbol(symbol, self.market) for symbol in self.watchlist)
+        object.__setattr__(self, "watchlist", tuple(unique))
+        return self
+
+    def __reduce__(self) -> NoReturn:
+        """Credentials never leave the process by accident."""
+        msg = f"{type(self).__name__} holds credentials and cannot be pickled"
+        raise TypeError(msg)
+
+    def resolve_credentials(self) -> Credentials:
+        """The key pair to use now; asks the callable if there is one.
+
+        Raises:
+            ConfigurationError: A key is missing or empty.
+        """
+        if self.credentials is not None:
+            return checked_credentials(self.credentials())
+        if self.api_key is None or self.secret_key is None:
+            missing = "api_key" if self.api_key is None else "secret_key"
+            msg = f"{missing} is missing: pass it to StreamConfig, or set ALPACA_{missing.upper()}"
+            raise ConfigurationError(msg)
+        return checked_credentials((
+            self.api_key.get_secret_value(),
+            self.secret_key.get_secret_value(),
+        ))
+
+
+def checked_credentials(value: Credentials | tuple[str, str]) -> Credentials:
+    """Return ``value`` as :class:`Credentials`.
+
+    Raises:
+        ConfigurationError: It is not a pair of two non-empty strings.
+    """
+    if isinstance(value, Credentials):
+        return value
+    try:
+        key, secret = value
+        return Credentials(key=SecretStr(key), secret=SecretStr(secret))
+    except (ValidationError, TypeError, ValueError) as exc:
+        what = "api_key and secret_key must be two non-empty strings"
+        msg = f"{what} ({type(exc).__name__})"
+    raise ConfigurationError(msg)
+
+
+def _explain(exc: ValidationError) -> str:
+    """Field names and what is allowed, without the offending values."""
+    parts = []
+    for error in exc.errors(include_input=False, include_url=False, include_context=False):
+        where = ".".join(str(part) for part in error["loc"])
+        said = error["msg"].removeprefix("Value error, ")
+        parts.append(f"{where}: {said}" if where else said)
+    return "; ".join(parts)

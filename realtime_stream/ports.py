@@ -1,0 +1,374 @@
+"""The seams: what a provider must offer, what it is told, and what a user is shown.
+
+**Provider contract.** ``run_session`` blocks on the calling thread for exactly one session and
+returns why it ended. What it subscribes to is the latest ``set_wanted``, so that no change made
+while a session begins can be lost. ``set_wanted`` and ``disconnect`` may be called from any thread
+and never block; after ``disconnect`` the session returns within 0.5 s whatever the server does. The
+provider calls its :class:`SessionListener` on the thread that runs the session, in the order things
+came, and never keeps a lock while it does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, Protocol, TypeAlias
+
+from realtime_stream.clock import datetime_from_ns
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from realtime_stream.config import Credentials
+    from realtime_stream.market.channels import Subscription
+    from realtime_stream.market.models import MarketEvent
+    from realtime_stream.resilience.circuit_breaker import BreakerInfo
+    from realtime_stream.resilience.failures import Failure, SessionEnd
+
+__all__ = [
+    "Acknowledged",
+    "Authenticated",
+    "Connected",
+    "ConnectionEvent",
+    "ConnectionState",
+    "Control",
+    "DeadLetter",
+    "DisconnectEvent",
+    "ErrorEvent",
+    "Gap",
+    "GapEntry",
+    "LagInfo",
+    "LifecycleState",
+    "MarketDataProvider",
+    "ProviderFactory",
+    "Refused",
+    "RejectedMessage",
+    "ServerReport",
+    "SessionListener",
+    "Settled",
+    "StateChange",
+    "Status",
+]
+
+
+class LifecycleState(StrEnum):
+    """What the user asked for, and how far that has come."""
+
+    STOPPED = "stopped"
+    STARTING = "starting"
+    RUNNING = "running"
+    STOPPING = "stopping"
+    FAILED = "failed"
+
+
+class ConnectionState(StrEnum):
+    """How the connection stands, whatever the user asked for.
+
+    ``CONNECTED`` means authenticated, and every wanted subscription acknowledged or refused.
+    """
+
+    DISCONNECTED = "disconnected"
+    CONNECTING = "connecting"
+    CONNECTED = "connected"
+    RECONNECTING = "reconnecting"
+    IDLE = "idle"
+    CIRCUIT_OPEN = "circuit_open"
+
+
+# --- what a provider tells its listener ---
+
+
+@dataclass(frozen=True, slots=True)
+class Connected:
+    """The server greeted us."""
+
+
+@dataclass(frozen=True, slots=True)
+class Authenticated:
+    """The server accepted the keys."""
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledged:
+    """The complete set of subscriptions the server now serves, of those asked for."""
+
+    subscriptions: frozenset[Subscription]
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The server refused these subscriptions for good."""
+
+    subscriptions: frozenset[Subscription]
+    code: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """Every wanted subscription is acknowledged or refused."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerReport:
+    """An error message of the server that belongs to no subscription; the session may live on."""
+
+    code: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class RejectedMessage:
+    """One message that could not be understood.
+
+    Attributes:
+        reason: What is wrong with it.
+        raw: Its first bytes as they came, at most 512.
+        received_ns: When its frame was read, nanoseconds since the epoch.
+    """
+
+    reason: str
+    raw: bytes
+    received_ns: int
+
+
+Control: TypeAlias = (
+    Connected | Authenticated | Acknowledged | Refused | Settled | ServerReport | RejectedMessage
+)
+
+
+class SessionListener(Protocol):
+    """What a provider calls while a session runs. Implementations return quickly."""
+
+    def on_frame(self, events: Sequence[MarketEvent], received_ns: int) -> None:
+        """Take the events of one frame, in order."""
+
+    def on_control(self, control: Control) -> None:
+        """Take note of something that is not market data."""
+
+
+class MarketDataProvider(Protocol):
+    """A source of market events; see the module's contract."""
+
+    def run_session(self, credentials: Credentials, listener: SessionListener) -> SessionEnd:
+        """Connect, subscribe to what is wanted, deliver until it ends, and say why it ended.
+
+        Raises:
+            ConfigurationError: Something is wanted that this provider cannot serve at all.
+        """
+
+    def set_wanted(self, wanted: frozenset[Subscription]) -> None:
+        """Set what the running (and any later) session subscribes to. Thread-safe, non-blocking.
+
+        An empty set ends the running session as requested.
+        """
+
+    def disconnect(self) -> None:
+        """End the running session, and every later one at once. Thread-safe, non-blocking."""
+
+    def lingering_threads(self) -> tuple[str, ...]:
+        """Names of own threads that the operating system has not let go yet. Thread-safe."""
+
+
+ProviderFactory: TypeAlias = Callable[[], MarketDataProvider]
+
+
+# --- what a user is told ---
+
+
+@dataclass(frozen=True, slots=True)
+class StateChange:
+    """A move of one of the two state machines; ``machine`` is ``lifecycle`` or ``connection``."""
+
+    machine: str
+    previous: LifecycleState | ConnectionState
+    current: LifecycleState | ConnectionState
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionEvent:
+    """A session became connected: the first (``reconnect`` is ``False``) or a later one."""
+
+    connection_id: str
+    session: int
+    reconnect: bool
+
+
+@dataclass(frozen=True, slots=True)
+class DisconnectEvent:
+    """A connected session ended. ``failure`` is ``None`` when we ended it ourselves."""
+
+    connection_id: str
+    failure: Failure | None
+    consecutive: int
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorEvent:
+    """Something failed in the background.
+
+    Attributes:
+        error: The typed error (or the user's own exception, for a failing callback).
+        source: Where: ``session``, ``subscription``, ``callback``, ``get_symbols``,
+            ``credentials``, ``inbox``, ``lag``.
+        fatal: Whether the manager has failed with it.
+    """
+
+    error: BaseException
+    source: str
+    fatal: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class GapEntry:
+    """The gap of one (channel, symbol).
+
+    Attributes:
+        channel: Channel.
+        symbol: Symbol.
+        last_event_ns: Time of the last event received before; ``None`` if there was none.
+        first_event_ns: Time of the first event received after; ``None`` while none has come.
+        lost: Events known to be lost, when we dropped them ourselves; otherwise ``None``.
+    """
+
+    channel: str
+    symbol: str
+    last_event_ns: int | None
+    first_event_ns: int | None = None
+    lost: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """A stretch of time in which events may have been missed.
+
+    Attributes:
+        cause: ``reconnect`` (there was no session) or ``overflow`` (the inbox was full).
+        start_ns: When the last frame before it was received, or the session began.
+        end_ns: When the connection was whole again.
+        entries: One per (channel, symbol) that was being received.
+    """
+
+    cause: str
+    start_ns: int
+    end_ns: int
+    entries: tuple[GapEntry, ...]
+
+    @property
+    def start(self) -> datetime:
+        """:attr:`start_ns` as a UTC datetime."""
+        return datetime_from_ns(self.start_ns)
+
+    @property
+    def end(self) -> datetime:
+        """:attr:`end_ns` as a UTC datetime."""
+        return datetime_from_ns(self.end_ns)
+
+    @property
+    def last_events(self) -> Mapping[str, datetime | None]:
+        """Time of the last event before the gap, per symbol, over all its channels."""
+        latest: dict[str, int | None] = {}
+        for entry in self.entries:
+            known = latest.get(entry.symbol)
+            if known is None or (entry.last_event_ns or 0) > known:
+                latest[entry.symbol] = entry.last_event_ns
+        return {s: None if ns is None else datetime_from_ns(ns) for s, ns in latest.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """An event whose callback failed.
+
+    Attributes:
+        event: What was being delivered.
+        callback: Name of the callback.
+        exception: What it raised.
+    """
+
+    event: object
+    callback: str
+    exception: BaseException
+
+
+@dataclass(frozen=True, slots=True)
+class LagInfo:
+    """Seconds from receiving a frame to delivering it.
+
+    Attributes:
+        last: Of the last frame delivered.
+        highest: The highest so far.
+        waiting: How long the oldest frame in the inbox has been waiting.
+        alarms: How often the alarm threshold was crossed.
+    """
+
+    last: float = 0.0
+    highest: float = 0.0
+    waiting: float = 0.0
+    alarms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """One consistent look at the manager.
+
+    Counters are totals since the last ``start()``. ``received = delivered + dropped + undelivered``
+    plus what is still in the inbox.
+
+    Attributes:
+        lifecycle: State of the lifecycle machine.
+        connection: State of the connection machine.
+        attempts: Connection attempts.
+        sessions: Sessions that became connected.
+        consecutive_failures: Failed or short-lived sessions in a row.
+        last_error: The last failure, if any.
+        next_attempt_in: Seconds until the next attempt, while waiting for one.
+        uptime: Seconds since ``start()``; 0 when stopped.
+        connected_for: Seconds the present connection has lasted; 0 when not connected.
+        wanted: Subscriptions wanted.
+        acknowledged: Subscriptions the server serves.
+        refused: Subscriptions the server refused, with code and text.
+        ages: Data seconds since the last event was received, per (channel, symbol).
+        received: Events received.
+        delivered: Events delivered, per channel.
+        dropped: Events dropped by the inbox, per (channel, cause).
+        undelivered: Events that were in the inbox when ``stop()`` ran out of time.
+        rejected: Messages that could not be understood.
+        callback_errors: Calls of callbacks that raised.
+        slow_callbacks: Calls that took longer than the threshold, per callback.
+        running_callback: Name of the callback that is running now, if any.
+        queue_dropped: Events dropped by slow ``events()`` iterators.
+        in_inbox: Events waiting for delivery.
+        lag: From receive to delivery.
+        breaker: The circuit breaker.
+        gaps: How many gaps were reported.
+        threads: Names of our threads that are alive.
+    """
+
+    lifecycle: LifecycleState
+    connection: ConnectionState
+    attempts: int = 0
+    sessions: int = 0
+    consecutive_failures: int = 0
+    last_error: Failure | None = None
+    next_attempt_in: float = 0.0
+    uptime: float = 0.0
+    connected_for: float = 0.0
+    wanted: frozenset[Subscription] = frozenset()
+    acknowledged: frozenset[Subscription] = frozenset()
+    refused: Mapping[Subscription, str] = field(default_factory=dict)
+    ages: Mapping[Subscription, float] = field(default_factory=dict)
+    received: int = 0
+    delivered: Mapping[str, int] = field(default_factory=dict)
+    dropped: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    undelivered: int = 0
+    rejected: int = 0
+    callback_errors: int = 0
+    slow_callbacks: Mapping[str, int] = field(default_factory=dict)
+    running_callback: str | None = None
+    queue_dropped: int = 0
+    in_inbox: int = 0
+    lag: LagInfo = LagInfo()
+    breaker: BreakerInfo | None = None
+    gaps: int = 0
+    threads: tuple[str, ...] = ()
