@@ -1,0 +1,1 @@
+"""The home of threads and locks: inbox, dispatch, supervision, lifecycle."""

@@ -1,0 +1,200 @@
+"""The dispatch thread: everything after the inbox, in order, and all user code."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from typing import TYPE_CHECKING, Final
+
+from realtime_stream.errors import CallbackExitError, StreamingError
+from realtime_stream.market.models import MarketEvent
+from realtime_stream.ports import (
+    ConnectionEvent,
+    DisconnectEvent,
+    ErrorEvent,
+    Gap,
+    StateChange,
+)
+from realtime_stream.runtime.inbox import BarsDropped, Inbox
+from realtime_stream.runtime.notices import (
+    Question,
+    SessionLost,
+    SessionSettled,
+    SupervisorEnded,
+)
+from realtime_stream.runtime.overflow import Frame
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from realtime_stream.clock import Clock
+    from realtime_stream.runtime.gaps import GapTracker
+    from realtime_stream.runtime.guard import CallbackGuard
+    from realtime_stream.runtime.lag import LagMeter
+    from realtime_stream.runtime.log import EventLog
+    from realtime_stream.runtime.queues import EventQueues
+    from realtime_stream.runtime.registry import Registry
+
+__all__ = ["Dispatcher", "Latest"]
+
+Latest = dict[str, dict[str, MarketEvent]]  # newest event per channel and symbol
+
+_LISTENER_OF: Final[dict[type, str]] = {
+    ConnectionEvent: "connect",
+    DisconnectEvent: "disconnect",
+    Gap: "gap",
+    ErrorEvent: "error",
+    StateChange: "state_change",
+}
+
+
+class Dispatcher:
+    """Takes frames and notices from the inbox and brings them to their callbacks.
+
+    Thread safety: :meth:`run` is the dispatch thread; it owns every attribute. Other threads call
+    :meth:`drain_until` and read the counters.
+    """
+
+    def __init__(
+        self,
+        *,
+        inbox: Inbox,
+        registry: Registry,
+        guard: CallbackGuard,
+        gaps: GapTracker,
+        queues: EventQueues,
+        lag: LagMeter,
+        clock: Clock,
+        data_clock: Clock,
+        log: EventLog,
+        latest: Latest,
+        on_callback_exit: Callable[[CallbackExitError], None],
+    ) -> None:
+        """Wire the parts together; nothing runs yet."""
+        self._inbox = inbox
+        self._registry = registry
+        self._guard = guard
+        self._gaps = gaps
+        self._queues = queues
+        self._lag = lag
+        self._clock = clock
+        self._data_clock = data_clock
+        self._log = log
+        self._latest = latest
+        self._on_callback_exit = on_callback_exit
+        self._deadline: float | None = None
+        self._exit: CallbackExitError | None = None
+        self._ended: SupervisorEnded | None = None
+        self.delivered: Counter[str] = Counter()
+        self.undelivered = 0
+
+    def drain_until(self, deadline: float) -> None:
+        """Deliver until ``deadline`` (monotonic seconds), then only count what is left."""
+        self._deadline = deadline
+
+    def run(self) -> SupervisorEnded:
+        """Deliver until the supervisor has ended and the inbox is empty."""
+        while self._ended is None:
+            self._handle(self._inbox.get(None))
+        self.deliver_waiting()
+        self._queues.end()
+        return self._ended
+
+    def deliver_waiting(self) -> None:
+        """Deliver what is in the inbox and return when it is empty."""
+        while (item := self._inbox.get(0)) is not None:
+            self._handle(item)
+
+    @property
+    def callback_exit(self) -> CallbackExitError | None:
+        """Why delivery was given up, if a callback raised something that must not be survived."""
+        return self._exit
+
+    def _handle(self, item: object) -> None:
+        if isinstance(item, SupervisorEnded):
+            self._ended = item
+        elif isinstance(item, Frame):
+            self._guarded(self._deliver, item)
+        elif isinstance(item, Question):
+            self._guarded(self._answer, item)
+        elif item is not None:
+            self._guarded(self._notice, item)
+
+    def _guarded(self, step: Callable[..., None], item: object) -> None:
+        """Run a step; when user code asks to exit, stop calling user code at all."""
+        if self._exit is not None:
+            if isinstance(item, Frame):
+                self.undelivered += len(item.events)
+            return
+        try:
+            step(item)
+        except CallbackExitError as exc:
+            self._exit = exc
+            self._on_callback_exit(exc)
+
+    def _deliver(self, frame: Frame) -> None:
+        now = self._clock.monotonic()
+        if self._lag.begin(frame.received, now):
+            self._lagging()
+        gaps, latest, guard = self._gaps, self._latest, self._guard
+        delivered, done = self.delivered, 0
+        try:
+            for event in frame.events:
+                if self._deadline is not None and self._clock.monotonic() >= self._deadline:
+                    return
+                done += 1
+                channel = event.channel
+                if gaps.open:
+                    gaps.first_after(event)
+                latest[channel][event.symbol] = event
+                delivered[channel] += 1
+                for registration in self._registry.routes.of(event):
+                    guard.deliver(registration, event)
+                if self._queues.active:
+                    self._queues.put(event)
+        finally:
+            self.undelivered += len(frame.events) - done
+            self._lag.end()
+
+    def _answer(self, question: Question) -> None:
+        try:
+            question.answer = self._guard.ask(question.function)
+            question.answered = True
+        finally:
+            question.done()
+
+    def _notice(self, item: object) -> None:
+        if isinstance(item, SessionSettled):
+            gap = self._gaps.connection_whole(item.at_ns, item.acknowledged)
+            self.tell(item.event)
+            if gap is not None:
+                self._report_gap(gap)
+        elif isinstance(item, SessionLost):
+            self._gaps.session_ended(item.at_ns, self._latest, item.acknowledged)
+            if item.event is not None:
+                self.tell(item.event)
+        elif isinstance(item, BarsDropped):
+            self._report_gap(self._gaps.bars_dropped(self._data_clock.utc_now_ns(), item.bars))
+        else:
+            self.tell(item)
+
+    def tell(self, event: object) -> None:
+        """Call the listeners of this kind of event."""
+        kind = _LISTENER_OF[type(event)]
+        for registration in self._registry.routes.listeners.get(kind, ()):
+            self._guard.deliver(registration, event)
+
+    def _report_gap(self, gap: Gap) -> None:
+        self._log.write(
+            logging.WARNING,
+            "realtime_feed_gap",
+            cause=gap.cause,
+            start=gap.start.isoformat(),
+            end=gap.end.isoformat(),
+            keys=len(gap.entries),
+        )
+        self.tell(gap)
+
+    def _lagging(self) -> None:
+        self._log.write(logging.WARNING, "realtime_feed_lagging")
+        self.tell(ErrorEvent(StreamingError("events are delivered late"), "lag"))

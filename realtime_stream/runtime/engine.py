@@ -1,0 +1,262 @@
+"""One manager's lifecycle: starts and ends runs, safely from any thread and from callbacks."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import logging
+import sys
+import threading
+import time
+import weakref
+from typing import TYPE_CHECKING
+
+from realtime_stream.errors import (
+    CallbackContextError,
+    StartTimeoutError,
+    StopTimeoutError,
+    StreamFailedError,
+    StreamingError,
+    StreamStoppedError,
+)
+from realtime_stream.ports import ConnectionState, LifecycleState, ProviderFactory
+from realtime_stream.runtime.run import Memory, Run, Surroundings
+
+if TYPE_CHECKING:
+    from realtime_stream.runtime.queues import EventStream
+
+__all__ = ["Engine"]
+
+_ABORT_TIMEOUT = 2.0  # seconds that a start which failed may take to clean up
+_EXIT_TIMEOUT = 2.0  # seconds per manager at interpreter exit
+
+_engines: weakref.WeakSet[Engine] = weakref.WeakSet()
+_exit_lock = threading.Lock()  # guards the one registration of _stop_all
+_exit_registered = False
+
+
+class Engine:
+    """Starts, stops and restarts runs; see the manager's table of methods and states.
+
+    Thread safety: every method may be called from any thread, several at once.
+    """
+
+    def __init__(self, around: Surroundings, new_provider: ProviderFactory) -> None:
+        """Nothing runs yet."""
+        self._around = around
+        self._board = around.board
+        self._new_provider = new_provider
+        self._lock = threading.Lock()  # guards the exchange of run and memory
+        self.run: Run | None = None
+        self.memory = Memory()
+
+    def wanted_changed(self) -> None:
+        """Tell the present run that registrations or subscriptions changed."""
+        run = self.run
+        if run is not None and not run.finished.is_set():
+            run.supervisor.wanted_changed()
+
+    def start(self, timeout: float, *, keep_memory: bool = False) -> ConnectionState:
+        """Begin a run, or join the one that is there, and wait until it is connected or idle.
+
+        Raises:
+            StreamingError: See ``RealTimeStreamManager.start``.
+        """
+        self._forbid_in_callback("start()")
+        deadline = time.monotonic() + timeout
+        run, mine = self._begin(deadline, keep_memory=keep_memory)
+        if timeout == 0:
+            self._board.try_lifecycle("ready", run.log)
+            return self._board.connection
+        try:
+            ready = self._board.wait(lambda: self._settled(run), deadline - time.monotonic())
+            return self._started(run, ready=ready, mine=mine, timeout=timeout)
+        except BaseException:
+            if mine:
+                self._abort(run)
+            raise
+
+    def stop(self, timeout: float) -> None:
+        """End the run within ``timeout`` seconds; from a callback, ask for it and return.
+
+        Raises:
+            StopTimeoutError: A thread is still alive.
+            StreamFailedError: The manager had failed and nobody has been told yet.
+        """
+        run = self.run
+        if run is None:
+            return
+        self._board.try_lifecycle("stop", run.log)
+        run.request_stop(timeout / 2)
+        if run.in_dispatch_thread():
+            return
+        deadline = time.monotonic() + timeout
+        run.finished.wait(timeout)
+        if not run.join(max(deadline - time.monotonic(), 0.0)):
+            self._complain(_still_running(run, timeout))
+        elif run.cause is not None and not run.reported:
+            run.reported = True
+            self._complain(_failed(run))
+
+    def restart(self, timeout: float) -> ConnectionState:
+        """Stop if running, then start, keeping what is known about the market.
+
+        Raises:
+            StreamingError: As :meth:`stop` and :meth:`start`.
+        """
+        self._forbid_in_callback("restart()")
+        deadline = time.monotonic() + timeout
+        if self.run is not None:
+            self.run.reported = True  # a restart is an answer to a failure
+            self.stop(timeout / 2)
+        return self.start(max(deadline - time.monotonic(), 0.001), keep_memory=True)
+
+    def wait_until_connected(self, timeout: float | None) -> bool:
+        """Wait for the connection; ``False`` on timeout or when stopped.
+
+        Raises:
+            StreamFailedError: The manager has failed.
+            CallbackContextError: Called from a callback.
+        """
+        self._forbid_in_callback("wait_until_connected()")
+        board = self._board
+        board.wait(
+            lambda: (
+                board.connection is ConnectionState.CONNECTED
+                or board.lifecycle not in {LifecycleState.STARTING, LifecycleState.RUNNING}
+            ),
+            timeout,
+        )
+        self.check()
+        return board.connection is ConnectionState.CONNECTED
+
+    def wait_until_stopped(self, timeout: float | None) -> bool:
+        """Wait until no thread of the run is left; ``False`` on timeout.
+
+        Raises:
+            StreamFailedError: The manager has failed.
+            CallbackContextError: Called from a callback.
+        """
+        self._forbid_in_callback("wait_until_stopped()")
+        run = self.run
+        if run is None:
+            return True
+        ended = run.finished.wait(timeout)
+        self.check()
+        return ended
+
+    def open_stream(self, stream: EventStream) -> None:
+        """Let ``stream`` see what is delivered; it ends with the run, or at once without one."""
+        self._around.queues.open(stream)
+        run = self.run
+        if run is None or run.finished.is_set():
+            stream.close()
+
+    def check(self) -> None:
+        """Raise if the manager has failed.
+
+        Raises:
+            StreamFailedError: With the first cause chained.
+        """
+        run = self.run
+        if run is not None and self._board.lifecycle is LifecycleState.FAILED:
+            run.reported = True
+            error = _failed(run)
+            raise error from run.cause
+
+    def _begin(self, deadline: float, *, keep_memory: bool) -> tuple[Run, bool]:
+        """The run to wait for, and whether this call began it."""
+        provider = self._new_provider()
+        running = {LifecycleState.STARTING, LifecycleState.RUNNING}
+        while True:
+            with self._lock:
+                run = self.run
+                if run is not None and not run.finished.is_set():
+                    if self._board.lifecycle in running:
+                        return run, False
+                else:
+                    self._around.breaker.reset()
+                    if not keep_memory:
+                        self.memory = Memory()
+                    self.run = Run(self._around, self.memory, provider)
+                    self.run.start()
+                    _stop_at_exit(self)
+                    return self.run, True
+            if not run.finished.wait(max(deadline - time.monotonic(), 0.0)):
+                msg = "the run before is still stopping"
+                raise StartTimeoutError(msg)
+
+    def _settled(self, run: Run) -> bool:
+        return (
+            self._board.connection in {ConnectionState.CONNECTED, ConnectionState.IDLE}
+            or run.finished.is_set()
+            or self._board.lifecycle is LifecycleState.STOPPING
+        )
+
+    def _started(self, run: Run, *, ready: bool, mine: bool, timeout: float) -> ConnectionState:
+        if not ready:
+            last = run.recorder.view.last_error
+            why = "" if last is None else f"; the last failure was: {last.text}"
+            msg = f"not connected within {timeout:g} s{why}"
+            raise StartTimeoutError(msg) from (None if last is None else last.error)
+        if run.cause is not None and run.finished.is_set():
+            run.reported = True
+            run.join(_ABORT_TIMEOUT)
+            if mine:
+                raise run.cause
+            raise _failed(run) from run.cause
+        if run.finished.is_set() or self._board.lifecycle is LifecycleState.STOPPING:
+            msg = "stopped while starting"
+            raise StreamStoppedError(msg)
+        self._board.try_lifecycle("ready", run.log)
+        return self._board.connection
+
+    def _abort(self, run: Run) -> None:
+        """Leave no thread behind a start that did not succeed."""
+        if self.run is run and not run.finished.is_set():
+            run.reported = True
+            with contextlib.suppress(StopTimeoutError):  # a stuck callback: logged by _complain
+                self.stop(_ABORT_TIMEOUT)
+
+    def _forbid_in_callback(self, what: str) -> None:
+        run = self.run
+        if run is not None and run.in_dispatch_thread():
+            msg = f"{what} must not be called from a callback: it would wait for itself"
+            raise CallbackContextError(msg)
+
+    def _complain(self, error: StreamingError) -> None:
+        """Raise ``error``, unless the caller is already handling an exception: then add a note."""
+        run = self.run
+        if run is not None:
+            run.log.write(logging.ERROR, "realtime_stop_incomplete", error=str(error))
+        current = sys.exception()
+        if current is None:
+            raise error from (None if run is None else run.cause)
+        current.add_note(f"while stopping the stream: {error}")
+
+
+def _failed(run: Run) -> StreamFailedError:
+    return StreamFailedError(f"the stream has failed: {run.cause}")
+
+
+def _still_running(run: Run, timeout: float) -> StopTimeoutError:
+    threads, callback = run.threads(), run.guard.running
+    what = f"callback {callback} is still running" if callback else "still alive: "
+    names = "" if callback else ", ".join(threads)
+    msg = f"not stopped within {timeout:g} s: {what}{names}"
+    return StopTimeoutError(msg, callback=callback, threads=threads)
+
+
+def _stop_at_exit(engine: Engine) -> None:
+    global _exit_registered  # noqa: PLW0603  # one hook per process, registered at first use
+    _engines.add(engine)
+    with _exit_lock:
+        if not _exit_registered:
+            _exit_registered = True
+            atexit.register(_stop_all)
+
+
+def _stop_all() -> None:
+    for engine in list(_engines):
+        with contextlib.suppress(StreamingError):  # nobody is left to hear of it
+            engine.stop(_EXIT_TIMEOUT)

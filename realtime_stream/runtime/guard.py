@@ -1,0 +1,123 @@
+"""The one place where user code is called, and where whatever it raises is caught."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter, deque
+from typing import TYPE_CHECKING, TypeVar
+
+from realtime_stream.errors import CallbackExitError
+from realtime_stream.ports import DeadLetter, ErrorEvent
+from realtime_stream.runtime.registry import Registration, callback_name
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from realtime_stream.clock import Clock
+    from realtime_stream.runtime.log import EventLog
+
+__all__ = ["CallbackGuard"]
+
+T = TypeVar("T")
+
+
+class CallbackGuard:
+    """Calls user code so that a failure harms nobody else, and keeps account of it.
+
+    Thread safety: used by the dispatch thread; other threads only read the counters.
+    """
+
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        slow: float,
+        log_interval: float,
+        dead_letters: int,
+        on_error: Callable[[ErrorEvent], None],
+        log: EventLog,
+    ) -> None:
+        """Start with empty accounts.
+
+        Args:
+            clock: Only its monotonic time is used.
+            slow: Seconds after which a call is reported.
+            log_interval: Seconds between two records about the same callback.
+            dead_letters: How many failed deliveries are kept.
+            on_error: Told of each failure of an event callback.
+            log: Where reports go.
+        """
+        self._clock = clock
+        self._slow = slow
+        self._log_interval = log_interval
+        self._on_error = on_error
+        self._last_logged: dict[tuple[str, str], float] = {}
+        self._suppressed: Counter[tuple[str, str]] = Counter()
+        self._log = log
+        self.errors = 0
+        self.slow_calls: Counter[str] = Counter()
+        self.dead_letters: deque[DeadLetter] = deque(maxlen=dead_letters)
+        self.running: str | None = None
+
+    def deliver(self, registration: Registration, event: object) -> None:
+        """Call one registration with one event.
+
+        Raises:
+            CallbackExitError: The callback raised something that must not be survived.
+        """
+        self.running = registration.name
+        started = self._clock.monotonic()
+        error = self._call(registration.callback, registration.name, event)
+        elapsed = self._clock.monotonic() - started
+        self.running = None
+        if elapsed > self._slow:
+            self.slow_calls[registration.name] += 1
+            self._report("realtime_callback_slow", registration.name, seconds=round(elapsed, 6))
+        if error is not None:
+            self._failed(registration, event, error)
+
+    def ask(self, function: Callable[[], T]) -> T | Exception:
+        """Call a user function that gives an answer; an exception is returned, not raised.
+
+        Raises:
+            CallbackExitError: As in :meth:`deliver`.
+        """
+        answers: list[T] = []
+        name = callback_name(function)
+        self.running = name
+        error = self._call(lambda _: answers.append(function()), name, None)
+        self.running = None
+        return answers[0] if error is None else error
+
+    def _call(
+        self, function: Callable[[object], object], name: str, event: object
+    ) -> Exception | None:
+        try:
+            function(event)
+        except MemoryError as exc:
+            msg = f"callback {name} ran out of memory"
+            raise CallbackExitError(msg) from exc
+        except Exception as exc:  # noqa: BLE001  # user code may raise anything; the stream lives on
+            return exc
+        except BaseException as exc:
+            msg = f"callback {name} raised {type(exc).__name__}"
+            raise CallbackExitError(msg) from exc
+        return None
+
+    def _failed(self, registration: Registration, event: object, error: Exception) -> None:
+        self.errors += 1
+        self.dead_letters.append(DeadLetter(event, registration.name, error))
+        self._report("realtime_callback_failed", registration.name, error=type(error).__name__)
+        if registration.channel != "error":  # a failing error listener is not told of itself
+            self._on_error(ErrorEvent(error, "callback"))
+
+    def _report(self, event: str, name: str, **fields: object) -> None:
+        key = (event, name)
+        now = self._clock.monotonic()
+        last = self._last_logged.get(key)
+        if last is not None and now - last < self._log_interval:
+            self._suppressed[key] += 1
+            return
+        self._last_logged[key] = now
+        suppressed = self._suppressed.pop(key, 0)
+        self._log.write(logging.WARNING, event, callback=name, suppressed=suppressed, **fields)

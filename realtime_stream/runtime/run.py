@@ -1,0 +1,227 @@
+"""One run, from start to stop: its parts, its two threads, and its end."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, cast
+
+from realtime_stream.errors import CallbackExitError
+from realtime_stream.market.channels import CHANNELS
+from realtime_stream.ports import ErrorEvent, LifecycleState, MarketDataProvider
+from realtime_stream.resilience.failures import Failure, SessionEnd, classify
+from realtime_stream.runtime.dispatcher import Dispatcher, Latest
+from realtime_stream.runtime.gaps import GapTracker
+from realtime_stream.runtime.guard import CallbackGuard
+from realtime_stream.runtime.inbox import Inbox
+from realtime_stream.runtime.lag import LagMeter
+from realtime_stream.runtime.log import EventLog
+from realtime_stream.runtime.notices import SupervisorEnded
+from realtime_stream.runtime.session import SessionRecorder
+from realtime_stream.runtime.supervisor import GetSymbols, Supervisor
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import Callable
+
+    from realtime_stream.clock import Clock
+    from realtime_stream.config import StreamConfig
+    from realtime_stream.market.models import Bar
+    from realtime_stream.resilience.circuit_breaker import ConnectionCircuitBreaker
+    from realtime_stream.runtime.queues import EventQueues
+    from realtime_stream.runtime.registry import Registry
+    from realtime_stream.runtime.states import StateBoard
+
+__all__ = ["Memory", "Run", "Surroundings"]
+
+
+@dataclass(slots=True)
+class Memory:
+    """What is known about the market: kept over a restart, forgotten at a fresh start."""
+
+    latest: Latest = field(default_factory=lambda: {channel: {} for channel in CHANNELS})
+    gaps: GapTracker = field(default_factory=GapTracker)
+
+    def latest_bar(self, symbol: str) -> Bar | None:
+        """The newest minute bar, in its updated form if one came."""
+        bar, updated = self.latest["bars"].get(symbol), self.latest["updated_bars"].get(symbol)
+        if bar is None or (updated is not None and updated.timestamp_ns >= bar.timestamp_ns):
+            bar = updated
+        return cast("Bar | None", bar)
+
+
+@dataclass(slots=True)
+class Surroundings:
+    """What outlives a run and is lent to it."""
+
+    name: str
+    config: StreamConfig
+    registry: Registry
+    board: StateBoard
+    breaker: ConnectionCircuitBreaker
+    queues: EventQueues
+    clock: Clock
+    data_clock: Clock
+    rng: random.Random
+    get_symbols: GetSymbols | None = None
+
+
+class Run:
+    """The parts and threads between one ``start()`` and its ``stop()``.
+
+    Thread safety: :meth:`start`, :meth:`request_stop`, :meth:`join` and the read-only attributes
+    may be used from any thread; the rest belongs to the two threads.
+    """
+
+    def __init__(self, around: Surroundings, memory: Memory, provider: MarketDataProvider) -> None:
+        """Wire the parts together; no thread runs yet."""
+        config, clock = around.config, around.clock
+        self._around = around
+        self._board = around.board
+        self.provider = provider
+        self.memory = memory
+        self.log = EventLog(around.name)
+        self.inbox = Inbox(config.inbox_capacity, clock)
+        self.lag = LagMeter(config.lag_alarm)
+        self.cause: BaseException | None = None
+        self.reported = False  # whether a caller has been told of the cause
+        self.finished = threading.Event()
+        self.started_at = clock.monotonic()
+        self.ended_at: float | None = None
+        self.guard = CallbackGuard(
+            clock=clock,
+            slow=config.slow_callback,
+            log_interval=config.error_log_interval,
+            dead_letters=config.dead_letters,
+            on_error=self._tell_error,
+            log=self.log,
+        )
+        self.recorder = SessionRecorder(
+            inbox=self.inbox,
+            board=around.board,
+            breaker=around.breaker,
+            lag=self.lag,
+            clock=clock,
+            data_clock=around.data_clock,
+            log=self.log,
+            stable_after=config.stable_after,
+            rejects=config.rejects,
+        )
+        self.supervisor = Supervisor(
+            provider=provider,
+            config=config,
+            registry=around.registry,
+            get_symbols=around.get_symbols,
+            inbox=self.inbox,
+            board=around.board,
+            breaker=around.breaker,
+            recorder=self.recorder,
+            clock=clock,
+            data_clock=around.data_clock,
+            log=self.log,
+            rng=around.rng,
+        )
+        self.dispatcher = Dispatcher(
+            inbox=self.inbox,
+            registry=around.registry,
+            guard=self.guard,
+            gaps=memory.gaps,
+            queues=around.queues,
+            lag=self.lag,
+            clock=clock,
+            data_clock=around.data_clock,
+            log=self.log,
+            latest=memory.latest,
+            on_callback_exit=self._on_callback_exit,
+        )
+        self._threads = (self._thread("io", self._io), self._thread("dispatch", self._dispatch))
+
+    def start(self) -> None:
+        """Move the lifecycle to starting and start both threads."""
+        self._board.begin(self.inbox.put)
+        self._board.move_lifecycle("start", self.log)
+        for thread in self._threads:
+            thread.start()
+
+    def request_stop(self, drain: float) -> None:
+        """Ask both threads to end; deliver what waits for at most ``drain`` more seconds."""
+        self.dispatcher.drain_until(self._around.clock.monotonic() + drain)
+        self.supervisor.stop()
+
+    def join(self, timeout: float) -> bool:
+        """Wait for both threads; tell whether they have ended."""
+        deadline = time.monotonic() + timeout
+        for thread in self._threads:
+            thread.join(max(deadline - time.monotonic(), 0.0))
+        return not any(thread.is_alive() for thread in self._threads)
+
+    def in_dispatch_thread(self) -> bool:
+        """Whether the caller is a callback of this run."""
+        return threading.current_thread() is self._threads[1]
+
+    def threads(self) -> tuple[str, ...]:
+        """Names of this run's threads that are alive, and of those its provider left behind."""
+        own = tuple(thread.name for thread in self._threads if thread.is_alive())
+        return own + self.provider.lingering_threads()
+
+    def _thread(self, role: str, target: Callable[[], None]) -> threading.Thread:
+        name = f"realtime-stream/{self._around.name}/{role}"
+        return threading.Thread(target=target, name=name, daemon=True)
+
+    def _io(self) -> None:
+        ended = None
+        try:
+            ended = SupervisorEnded(self.supervisor.run())
+        finally:
+            if ended is None:  # a defect of ours: fail loudly instead of looking alive
+                failure = classify(SessionEnd(error=sys.exception()))
+                ended = SupervisorEnded(failure)
+                self._board.move_connection("end", self.log)
+            self.inbox.put(ended)
+
+    def _dispatch(self) -> None:
+        try:
+            self._finish(self.dispatcher.run().failure)
+        finally:
+            self.supervisor.stop()
+            self._end_lifecycle()
+            self.ended_at = self._around.clock.monotonic()
+            self.finished.set()
+            self._board.wake()
+
+    def _finish(self, failure: Failure | None) -> None:
+        """Publish how the run ended; the last thing a callback hears is the final state."""
+        if failure is not None and self.cause is None:
+            self.cause = failure.error
+        uptime = self._around.clock.monotonic() - self.started_at
+        self.log.write(
+            logging.INFO if self.cause is None else logging.ERROR,
+            "realtime_feed_stopped",
+            reason="requested" if self.cause is None else type(self.cause).__name__,
+            delivered=sum(self.dispatcher.delivered.values()),
+            bars=self.dispatcher.delivered["bars"],
+            undelivered=self.dispatcher.undelivered,
+            uptime_seconds=round(uptime, 3),
+        )
+        if self.cause is not None:
+            source = "callback" if isinstance(self.cause, CallbackExitError) else "session"
+            self.inbox.put(ErrorEvent(self.cause, source, fatal=True))
+        self.dispatcher.deliver_waiting()
+        self._end_lifecycle()
+        self.dispatcher.deliver_waiting()
+
+    def _end_lifecycle(self) -> None:
+        if self._board.lifecycle not in {LifecycleState.STOPPED, LifecycleState.FAILED}:
+            _ = self._board.try_lifecycle("stopped", self.log) or self._board.try_lifecycle(
+                "fail", self.log
+            )
+
+    def _on_callback_exit(self, error: CallbackExitError) -> None:
+        self.cause = error
+        self.supervisor.stop()
+
+    def _tell_error(self, event: ErrorEvent) -> None:
+        self.dispatcher.tell(event)

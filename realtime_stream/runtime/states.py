@@ -1,0 +1,171 @@
+"""The two state machines as transition tables, and the board that everybody waits on."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from typing import TYPE_CHECKING, Final
+
+from realtime_stream.errors import IllegalTransitionError
+from realtime_stream.ports import ConnectionState as C
+from realtime_stream.ports import LifecycleState as L
+from realtime_stream.ports import StateChange
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from realtime_stream.runtime.log import EventLog
+
+__all__ = ["CONNECTION_TABLE", "LIFECYCLE_TABLE", "StateBoard"]
+
+LIFECYCLE_TABLE: Final[dict[tuple[L, str], L]] = {
+    (L.STOPPED, "start"): L.STARTING,
+    (L.FAILED, "start"): L.STARTING,
+    (L.STARTING, "ready"): L.RUNNING,
+    (L.STARTING, "stop"): L.STOPPING,
+    (L.STARTING, "fail"): L.FAILED,
+    (L.RUNNING, "stop"): L.STOPPING,
+    (L.RUNNING, "fail"): L.FAILED,
+    (L.STOPPING, "stopped"): L.STOPPED,
+}
+
+CONNECTION_TABLE: Final[dict[tuple[C, str], C]] = {
+    (C.DISCONNECTED, "connect"): C.CONNECTING,
+    (C.DISCONNECTED, "idle"): C.IDLE,
+    (C.DISCONNECTED, "circuit_open"): C.CIRCUIT_OPEN,
+    (C.CONNECTING, "settled"): C.CONNECTED,
+    (C.CONNECTING, "lost"): C.RECONNECTING,
+    (C.CONNECTING, "circuit_open"): C.CIRCUIT_OPEN,
+    (C.CONNECTING, "idle"): C.IDLE,
+    (C.CONNECTING, "end"): C.DISCONNECTED,
+    (C.CONNECTED, "lost"): C.RECONNECTING,
+    (C.CONNECTED, "circuit_open"): C.CIRCUIT_OPEN,
+    (C.CONNECTED, "idle"): C.IDLE,
+    (C.CONNECTED, "end"): C.DISCONNECTED,
+    (C.RECONNECTING, "connect"): C.CONNECTING,
+    (C.RECONNECTING, "circuit_open"): C.CIRCUIT_OPEN,
+    (C.RECONNECTING, "idle"): C.IDLE,
+    (C.RECONNECTING, "end"): C.DISCONNECTED,
+    (C.CIRCUIT_OPEN, "connect"): C.CONNECTING,
+    (C.CIRCUIT_OPEN, "idle"): C.IDLE,
+    (C.CIRCUIT_OPEN, "end"): C.DISCONNECTED,
+    (C.IDLE, "connect"): C.CONNECTING,
+    (C.IDLE, "circuit_open"): C.CIRCUIT_OPEN,
+    (C.IDLE, "end"): C.DISCONNECTED,
+}
+
+
+class StateBoard:
+    """Holds both states; every legal move is logged, published, and wakes the waiters.
+
+    Waits here are on the machine's clock: they bound a caller's time, whatever data time does.
+
+    Thread safety: all methods may be called from any thread. The connection machine is moved by
+    the io thread alone, the lifecycle machine by whoever holds the right trigger.
+    """
+
+    def __init__(self) -> None:
+        """Stopped and disconnected."""
+        self._condition = threading.Condition()  # guards the three attributes below
+        self._lifecycle = L.STOPPED
+        self._connection = C.DISCONNECTED
+        self._publish: Callable[[StateChange], None] | None = None
+        self.connected = threading.Event()
+
+    @property
+    def lifecycle(self) -> L:
+        """The lifecycle state."""
+        return self._lifecycle
+
+    @property
+    def connection(self) -> C:
+        """The connection state."""
+        return self._connection
+
+    def begin(self, publish: Callable[[StateChange], None]) -> None:
+        """Send the changes of a new run to ``publish`` (called under the board's lock)."""
+        with self._condition:
+            self._publish = publish
+
+    def move_lifecycle(self, trigger: str, log: EventLog) -> None:
+        """Move the lifecycle machine.
+
+        Raises:
+            IllegalTransitionError: The table has no such move.
+        """
+        with self._condition:
+            previous = self._lifecycle
+            current = LIFECYCLE_TABLE.get((previous, trigger))
+            if current is None:
+                msg = f"lifecycle cannot {trigger!r} while {previous.value}"
+                raise IllegalTransitionError(msg)
+            self._lifecycle = current
+            self._changed(StateChange("lifecycle", previous, current), log)
+
+    def try_lifecycle(self, trigger: str, log: EventLog) -> bool:
+        """Move the lifecycle machine if the table allows it; tell whether it did."""
+        with self._condition:
+            if (self._lifecycle, trigger) not in LIFECYCLE_TABLE:
+                return False
+            self.move_lifecycle(trigger, log)
+            return True
+
+    def move_connection(self, trigger: str, log: EventLog) -> None:
+        """Move the connection machine; staying where the trigger leads is no move.
+
+        Raises:
+            IllegalTransitionError: The table has no such move.
+        """
+        with self._condition:
+            previous = self._connection
+            current = CONNECTION_TABLE.get((previous, trigger))
+            if current is None:
+                if (previous, trigger) in _NO_MOVE:
+                    return
+                msg = f"connection cannot {trigger!r} while {previous.value}"
+                raise IllegalTransitionError(msg)
+            self._connection = current
+            if current is C.CONNECTED:
+                self.connected.set()
+            else:
+                self.connected.clear()
+            self._changed(StateChange("connection", previous, current), log)
+
+    def wait(self, predicate: Callable[[], bool], timeout: float | None) -> bool:
+        """Wait until ``predicate`` holds or ``timeout`` seconds have passed; return what it says.
+
+        ``predicate`` is called under the board's lock: it may read the states and nothing more.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        with self._condition:
+            while not predicate():
+                remaining = None if deadline is None else deadline - time.monotonic()
+                if remaining is not None and remaining <= 0:
+                    return False
+                self._condition.wait(remaining)
+            return True
+
+    def wake(self) -> None:
+        """Let the waiters look again."""
+        with self._condition:
+            self._condition.notify_all()
+
+    def _changed(self, change: StateChange, log: EventLog) -> None:
+        self._condition.notify_all()
+        log.write(
+            logging.INFO,
+            "realtime_feed_state_changed",
+            machine=change.machine,
+            previous=change.previous.value,
+            current=change.current.value,
+        )
+        if self._publish is not None:
+            self._publish(change)
+
+
+_NO_MOVE: Final = frozenset({
+    (C.IDLE, "idle"),
+    (C.CIRCUIT_OPEN, "circuit_open"),
+    (C.DISCONNECTED, "end"),
+})

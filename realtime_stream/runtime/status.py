@@ -1,0 +1,65 @@
+"""Puts the status together from what each part knows."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from realtime_stream.market.channels import Subscription
+from realtime_stream.ports import Status
+
+if TYPE_CHECKING:
+    from realtime_stream.runtime.engine import Engine
+    from realtime_stream.runtime.run import Surroundings
+
+__all__ = ["snapshot"]
+
+
+def snapshot(around: Surroundings, engine: Engine) -> Status:
+    """One frozen look at everything. Thread-safe; takes no lock for longer than a copy."""
+    run, board = engine.run, around.board
+    wanted = around.registry.wanted()
+    if run is None:
+        return Status(
+            lifecycle=board.lifecycle,
+            connection=board.connection,
+            wanted=wanted,
+            breaker=around.breaker.info(),
+        )
+    run.recorder.note_stability()
+    view, counts, guard = run.recorder.view, run.inbox.counts(), run.guard
+    now, data_now = around.clock.monotonic(), around.data_clock.utc_now_ns()
+    until = now if run.ended_at is None else run.ended_at
+    ages = {
+        Subscription(channel, symbol): (data_now - event.received_ns) / 1e9
+        for channel, symbols in engine.memory.latest.items()
+        for symbol, event in symbols.copy().items()
+    }
+    return Status(
+        lifecycle=board.lifecycle,
+        connection=board.connection,
+        attempts=view.attempts,
+        sessions=view.sessions,
+        consecutive_failures=view.consecutive,
+        last_error=view.last_error,
+        next_attempt_in=max((view.next_attempt_at or now) - now, 0.0),
+        uptime=until - run.started_at,
+        connected_for=0.0 if view.connected_since is None else now - view.connected_since,
+        wanted=wanted,
+        acknowledged=view.acknowledged,
+        refused=view.refused,
+        ages=ages,
+        received=counts.received,
+        delivered=dict(run.dispatcher.delivered),
+        dropped=counts.dropped,
+        undelivered=run.dispatcher.undelivered,
+        rejected=run.recorder.rejected,
+        callback_errors=guard.errors,
+        slow_callbacks=dict(guard.slow_calls),
+        running_callback=guard.running,
+        queue_dropped=around.queues.dropped(),
+        in_inbox=counts.waiting,
+        lag=run.lag.info(now, counts.oldest),
+        breaker=around.breaker.info(),
+        gaps=engine.memory.gaps.reported,
+        threads=run.threads(),
+    )

@@ -1,0 +1,255 @@
+"""The io thread: one session after the other, with the breaker asked before each attempt."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, cast
+
+from realtime_stream.errors import AuthenticationError, ConfigurationError, StreamingError
+from realtime_stream.ports import DisconnectEvent, ErrorEvent, MarketDataProvider
+from realtime_stream.resilience.failures import Failure, FailureKind, SessionEnd, classify
+from realtime_stream.runtime.notices import Question, SessionLost
+
+if TYPE_CHECKING:
+    import random
+
+    from realtime_stream.clock import Clock
+    from realtime_stream.config import Credentials, StreamConfig
+    from realtime_stream.market.channels import Subscription
+    from realtime_stream.resilience.circuit_breaker import ConnectionCircuitBreaker
+    from realtime_stream.runtime.inbox import Inbox
+    from realtime_stream.runtime.log import EventLog
+    from realtime_stream.runtime.registry import Registry
+    from realtime_stream.runtime.session import SessionRecorder
+    from realtime_stream.runtime.states import StateBoard
+
+__all__ = ["GetSymbols", "Supervisor"]
+
+GetSymbols = Callable[[], Iterable[str]]
+
+_IDLE_REASK = 30.0  # seconds between two questions to get_symbols while nothing is wanted
+
+
+class Supervisor:
+    """Decides when to connect, and what the end of a session means. It alone reconnects.
+
+    Thread safety: :meth:`run` is the io thread and owns every attribute; :meth:`stop`,
+    :meth:`fail` and :meth:`wanted_changed` may be called from any thread.
+    """
+
+    def __init__(
+        self,
+        *,
+        provider: MarketDataProvider,
+        config: StreamConfig,
+        registry: Registry,
+        get_symbols: GetSymbols | None,
+        inbox: Inbox,
+        board: StateBoard,
+        breaker: ConnectionCircuitBreaker,
+        recorder: SessionRecorder,
+        clock: Clock,
+        data_clock: Clock,
+        log: EventLog,
+        rng: random.Random,
+    ) -> None:
+        """Wire the parts together; nothing runs yet."""
+        self._provider = provider
+        self._config = config
+        self._registry = registry
+        self._get_symbols = get_symbols
+        self._inbox = inbox
+        self._board = board
+        self._breaker = breaker
+        self._recorder = recorder
+        self._clock = clock
+        self._data_clock = data_clock
+        self._log = log
+        self._rng = rng
+        self._wake = threading.Event()  # set: look again (stopped, wanted changed, answer came)
+        self._stopping = threading.Event()
+        self._wanted_lock = threading.Lock()  # guards the order of set_wanted calls
+        self._same_kind: tuple[FailureKind | None, int] = (None, 0)
+
+    def stop(self) -> None:
+        """End the session and the loop. Never blocks."""
+        self._stopping.set()
+        self._wake.set()
+        self._provider.disconnect()
+
+    def wanted_changed(self) -> None:
+        """Tell the running session, or wake from idleness. Never blocks."""
+        self._publish_wanted()
+        self._wake.set()
+
+    def run(self) -> Failure | None:
+        """Hold the connection until stopped (``None``) or until nothing can help (the failure)."""
+        failure = None
+        while failure is None and not self._stopping.is_set():
+            failure = self._step()
+        self._board.move_connection("end", self._log)
+        return failure
+
+    def _publish_wanted(self) -> frozenset[Subscription]:
+        with self._wanted_lock:
+            wanted = self._registry.wanted()
+            self._provider.set_wanted(wanted)
+        return wanted
+
+    def _step(self) -> Failure | None:
+        self._wake.clear()
+        self._refresh_symbols()
+        wanted = self._publish_wanted()
+        if self._stopping.is_set():
+            return None
+        if not wanted:
+            self._idle()
+            return None
+        if not self._breaker.can_attempt_connection():
+            self._board.move_connection("circuit_open", self._log)
+            self._pause(self._breaker.retry_in())
+            return None
+        return self._attempt(wanted)
+
+    def _idle(self) -> None:
+        self._board.move_connection("idle", self._log)
+        timeout = None if self._get_symbols is None else _IDLE_REASK
+        self._clock.wait(self._wake, timeout)
+
+    def _attempt(self, wanted: frozenset[Subscription]) -> Failure | None:
+        recorder = self._recorder
+        connection_id = self._log.next_connection()
+        recorder.begin()
+        self._board.move_connection("connect", self._log)
+        self._log.write(
+            logging.INFO,
+            "realtime_feed_connecting",
+            attempt=recorder.view.attempts,
+            subscriptions=len(wanted),
+        )
+        end = self._run_session()
+        acknowledged = recorder.view.acknowledged
+        connected, stable = recorder.end()
+        if self._stopping.is_set() or end.requested:
+            failure = None
+            self._breaker.release()
+        else:
+            failure = self._judge(end, stable=stable)
+        self._announce(connection_id, acknowledged, failure, connected=connected)
+        if failure is None:
+            return None
+        return self._after_failure(failure)
+
+    def _run_session(self) -> SessionEnd:
+        try:
+            credentials = self._credentials()
+            if credentials is None:
+                return SessionEnd(requested=True)
+            return self._provider.run_session(credentials, self._recorder)
+        except StreamingError as exc:
+            return SessionEnd(error=exc)
+
+    def _judge(self, end: SessionEnd, *, stable: bool) -> Failure:
+        """Classify the end, and enter it into the accounts."""
+        failure = classify(end)
+        kind, count = self._same_kind
+        count = count + 1 if failure.kind is kind else 1
+        self._same_kind = (failure.kind, count)
+        if count > 1:
+            failure = classify(end, consecutive=count)
+        if stable:
+            self._breaker.release()
+        else:
+            self._breaker.record_failure()
+        self._recorder.update(consecutive=self._recorder.view.consecutive + 1, last_error=failure)
+        return failure
+
+    def _announce(
+        self,
+        connection_id: str,
+        acknowledged: frozenset[Subscription],
+        failure: Failure | None,
+        *,
+        connected: bool,
+    ) -> None:
+        consecutive = self._recorder.view.consecutive
+        self._log.write(
+            logging.INFO if failure is None else logging.WARNING,
+            "realtime_feed_disconnected",
+            reason="requested" if failure is None else failure.kind.value,
+            code=None if failure is None else failure.code,
+            consecutive=consecutive,
+        )
+        event = DisconnectEvent(connection_id, failure, consecutive) if connected else None
+        self._inbox.put(SessionLost(self._recorder.last_received_ns, acknowledged, event))
+
+    def _after_failure(self, failure: Failure) -> Failure | None:
+        """Give up, or wait as long as policy, server and breaker ask for."""
+        policy, consecutive = self._config.reconnect, self._recorder.view.consecutive
+        if not failure.retryable or policy.exhausted(consecutive):
+            return failure
+        self._inbox.put(ErrorEvent(failure.error, "session"))
+        retry_in = self._breaker.retry_in()
+        self._board.move_connection("circuit_open" if retry_in else "lost", self._log)
+        self._pause(max(policy.delay(consecutive, self._rng), failure.min_wait, retry_in))
+        return None
+
+    def _pause(self, seconds: float) -> None:
+        """Wait ``seconds``; ends early when stopped or when nothing is wanted any more."""
+        deadline = self._clock.monotonic() + seconds
+        self._recorder.update(next_attempt_at=deadline)
+        self._log.write(logging.INFO, "realtime_feed_waiting", seconds=round(seconds, 3))
+        while not self._stopping.is_set():
+            remaining = deadline - self._clock.monotonic()
+            if remaining <= 0 or not self._clock.wait(self._wake, remaining):
+                break
+            self._wake.clear()
+            if not self._registry.wanted():
+                break
+        self._recorder.update(next_attempt_at=None)
+
+    def _refresh_symbols(self) -> None:
+        if self._get_symbols is None:
+            return
+        answer = self._ask(self._get_symbols, "get_symbols")
+        if answer is None:
+            return
+        symbols = (answer, "") if isinstance(answer, str) else answer  # one string is a mistake
+        try:
+            self._registry.set_dynamic(cast("Iterable[str]", symbols))
+        except (ConfigurationError, TypeError) as exc:
+            self._inbox.put(ErrorEvent(exc, "get_symbols"))
+
+    def _credentials(self) -> Credentials | None:
+        """The key pair for the next session; ``None`` when stopped meanwhile.
+
+        Raises:
+            StreamingError: There is none.
+        """
+        if self._config.credentials is None:
+            return self._config.resolve_credentials()
+        answer = self._ask(self._config.resolve_credentials, "credentials")
+        if answer is None and not self._stopping.is_set():
+            msg = "the credentials callable gave no key pair"
+            raise AuthenticationError(msg)
+        return cast("Credentials | None", answer)
+
+    def _ask(self, function: Callable[[], object], source: str) -> object | None:
+        """Have a user function called on the dispatch thread; ``None`` when there is no answer."""
+        question = Question(function, self._wake.set)
+        self._inbox.put(question)
+        deadline = self._clock.monotonic() + self._config.symbols_timeout
+        while not question.answered and not self._stopping.is_set():
+            remaining = deadline - self._clock.monotonic()
+            if remaining <= 0:
+                error: BaseException = StreamingError(f"{source} did not answer in time")
+                self._inbox.put(ErrorEvent(error, source))
+                return None
+            self._clock.wait(self._wake, remaining)
+            self._wake.clear()
+        if isinstance(question.answer, Exception):
+            self._inbox.put(ErrorEvent(question.answer, source))
+            return None
+        return question.answer
