@@ -1,0 +1,1 @@
+"""Sources of market data behind one protocol; heavy ones are imported at the first start only."""

@@ -1,0 +1,201 @@
+"""Alpaca's streams as a provider: dial, run the SDK for one session, say why it ended."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import logging
+import socket
+import threading
+from typing import TYPE_CHECKING, Final
+
+from realtime_stream.providers.alpaca.endpoints import ENDPOINTS, endpoint_url
+from realtime_stream.providers.alpaca.facts import SessionFacts
+from realtime_stream.providers.alpaca.fallback import FallbackSession
+from realtime_stream.providers.alpaca.sdk import new_stream, run_stream
+from realtime_stream.providers.alpaca.tap import TapProtocol, TapSession
+from realtime_stream.providers.dial import Resolver, dial
+from realtime_stream.providers.loop_signal import LoopSignal
+from realtime_stream.resilience.failures import SessionEnd
+
+if TYPE_CHECKING:
+    from realtime_stream.clock import Clock
+    from realtime_stream.config import Credentials, StreamConfig
+    from realtime_stream.market.channels import Subscription
+    from realtime_stream.ports import SessionListener
+
+__all__ = ["AlpacaAdapter"]
+
+_LOGGER: Final = logging.getLogger("realtime_stream")
+_RESOLVER: Final = Resolver()  # shared, so that look-ups of one name are one thread
+
+_MAX_QUEUE: Final = 1024  # frames the WebSocket may hold; the SDK's own figure
+_CLOSE_TIMEOUT: Final = 0.25  # seconds per step of closing; the SDK's library allows several
+# Never enabled: the WebSocket library would write frames, and so the keys, at DEBUG.
+_QUIET: Final = logging.Logger("realtime_stream.websocket", logging.CRITICAL + 1)
+
+
+class AlpacaAdapter:
+    """A :class:`~realtime_stream.ports.MarketDataProvider` over the official SDK.
+
+    Stocks (every feed, the test stream too), crypto, options and news differ by one row of a
+    table. Each session uses a fresh SDK object on the caller's thread.
+
+    Thread safety: :meth:`run_session` is called by one thread; the rest by any.
+    """
+
+    def __init__(self, config: StreamConfig, owner: str, data_clock: Clock) -> None:
+        """Nothing connects yet.
+
+        Args:
+            config: Endpoint, timeouts and limits.
+            owner: The manager's name, for thread names.
+            data_clock: Stamps what is received.
+        """
+        self._config = config
+        self._owner = owner
+        self._data_clock = data_clock
+        self._endpoint = ENDPOINTS[config.market]
+        self._url = config.url or endpoint_url(config.market, config.feed)
+        self._lock = threading.Lock()  # guards the four attributes that follow
+        self._wanted: frozenset[Subscription] = frozenset()
+        self._disconnected = False
+        self._interrupt = LoopSignal()
+        self._changed = LoopSignal()
+        self._hook_refused = False  # touched by run_session alone
+
+    def set_wanted(self, wanted: frozenset[Subscription]) -> None:
+        """See :class:`~realtime_stream.ports.MarketDataProvider`."""
+        with self._lock:
+            self._wanted = wanted
+            changed = self._changed
+        changed.set()
+
+    def disconnect(self) -> None:
+        """See :class:`~realtime_stream.ports.MarketDataProvider`."""
+        with self._lock:
+            self._disconnected = True
+            interrupt = self._interrupt
+        interrupt.set()
+
+    def lingering_threads(self) -> tuple[str, ...]:
+        """See :class:`~realtime_stream.ports.MarketDataProvider`."""
+        return _RESOLVER.lingering(self._owner)
+
+    def run_session(self, credentials: Credentials, listener: SessionListener) -> SessionEnd:
+        """See :class:`~realtime_stream.ports.MarketDataProvider`."""
+        interrupt, changed = LoopSignal(), LoopSignal()
+        with self._lock:
+            if self._disconnected or not self._wanted:
+                return SessionEnd(requested=True)
+            self._interrupt, self._changed = interrupt, changed
+        facts = SessionFacts()
+        try:
+            if not self._hook_refused:
+                self._tapped(credentials, listener, facts)
+            if self._hook_refused:
+                facts = SessionFacts()
+                self._untapped(credentials, listener, facts)
+        except OSError as exc:
+            facts.note(exc)
+        facts.requested = facts.requested or interrupt.is_set()
+        return facts.session_end(self._data_clock.utc_now_ns())
+
+    def _tapped(
+        self, credentials: Credentials, listener: SessionListener, facts: SessionFacts
+    ) -> None:
+        """One session with the frame tap; notes when the SDK refuses it."""
+        sock = self._dial()
+        if sock is None:
+            return
+        config = self._config
+        session = TapSession(
+            endpoint=self._endpoint,
+            wanted=lambda: self._wanted,
+            listener=listener,
+            interrupt=self._interrupt,
+            changed=self._changed,
+            facts=facts,
+            data_clock=self._data_clock,
+            handshake_timeout=config.handshake_timeout,
+            acknowledge_timeout=config.acknowledge_timeout,
+        )
+        params = self._websocket_params(sock)
+        params["create_protocol"] = functools.partial(TapProtocol, session=session)
+        with contextlib.closing(sock):
+            stream = new_stream(self._endpoint, self._url, credentials, params, facts.note)
+            # The SDK spins when nothing is subscribed. What this primes is never sent: the tap
+            # swallows the SDK's own subscribe message and sends the wanted one.
+            getattr(stream, self._endpoint.primer)(_never_called, "A")
+            run_stream(stream)
+        if isinstance(facts.error, TypeError) and not session.hooked:
+            self._hook_refused = True
+            _LOGGER.warning("realtime_sdk_hook_refused", extra={"manager": self._owner})
+
+    def _untapped(
+        self, credentials: Credentials, listener: SessionListener, facts: SessionFacts
+    ) -> None:
+        """One session without the tap."""
+        sock = self._dial()
+        if sock is None:
+            return
+        session = FallbackSession(
+            endpoint=self._endpoint,
+            wanted=self._wanted,
+            listener=listener,
+            facts=facts,
+            data_clock=self._data_clock,
+        )
+
+        def change() -> None:
+            facts.requested = True
+            _shut_down(sock)
+
+        with contextlib.closing(sock):
+            stream = new_stream(
+                self._endpoint,
+                self._url,
+                credentials,
+                self._websocket_params(sock),
+                session.on_close,
+            )
+            session.register(stream)
+            self._interrupt.arm_direct(functools.partial(_shut_down, sock))
+            self._changed.arm_direct(change)
+            try:
+                run_stream(stream)
+            finally:
+                self._interrupt.disarm()
+                self._changed.disarm()
+
+    def _dial(self) -> socket.socket | None:
+        return dial(
+            self._url,
+            timeout=self._config.connect_timeout,
+            interrupt=self._interrupt,
+            resolver=_RESOLVER,
+            owner=self._owner,
+        )
+
+    def _websocket_params(self, sock: socket.socket) -> dict[str, object]:
+        """The SDK's defaults, which these replace, with bounds on every wait."""
+        config = self._config
+        return {
+            "ping_interval": config.ping_interval,
+            "ping_timeout": config.ping_timeout,
+            "max_queue": _MAX_QUEUE,
+            "max_size": config.max_message_size,
+            "open_timeout": config.connect_timeout,
+            "close_timeout": _CLOSE_TIMEOUT,
+            "logger": _QUIET,
+            "sock": sock,
+        }
+
+
+async def _never_called(_: object) -> None:
+    """Primes the SDK; the tap lets no message through to it."""
+
+
+def _shut_down(sock: socket.socket) -> None:
+    with contextlib.suppress(OSError):  # it is down already
+        sock.shutdown(socket.SHUT_RDWR)

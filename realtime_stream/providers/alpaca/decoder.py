@@ -1,0 +1,226 @@
+"""Frames to events, once. A message that cannot be understood costs only itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+import msgspec
+from msgspec.structs import force_setattr
+
+from realtime_stream.ports import RejectedMessage
+from realtime_stream.providers.alpaca import wire
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from decimal import Decimal
+
+    from realtime_stream.market.models import MarketEvent
+
+__all__ = ["Decoded", "FrameDecoder"]
+
+_RAW_KEPT: Final = 512  # bytes of a rejected message that are kept
+_TIMESTAMP_EXT: Final = -1
+_SECONDS_MASK: Final = (1 << 34) - 1
+_NS: Final = 1_000_000_000
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_CONTROL: Final = (wire.Success, wire.ServerError, wire.Subscriptions)
+
+# What a decoder may raise on bytes that nobody checked: malformed or mistyped data, text that is
+# not UTF-8, numbers no datetime or Decimal can hold, nesting deeper than the stack.
+_BAD_DATA: Final = (msgspec.MsgspecError, ValueError, ArithmeticError, RecursionError)
+
+
+@dataclass(slots=True)
+class Decoded:
+    """What one frame held, each kind in its own order."""
+
+    events: list[MarketEvent] = field(default_factory=list)
+    controls: list[wire.Control] = field(default_factory=list)
+    rejects: list[RejectedMessage] = field(default_factory=list)
+
+
+class FrameDecoder:
+    """Decodes frames of one session, as MessagePack or JSON.
+
+    Thread safety: none needed; one session owns it.
+    """
+
+    def __init__(self, codec: Literal["msgpack", "json"]) -> None:
+        """Build the decoders."""
+        kind = msgspec.msgpack if codec == "msgpack" else msgspec.json
+        frame: Any = kind.Decoder(list[wire.WireMessage])
+        self._decode_frame: Callable[[bytes | str], list[Any]] = frame.decode
+        parts: Any = kind.Decoder(list[msgspec.Raw])
+        self._split: Callable[[bytes | str], list[msgspec.Raw]] = parts.decode
+        one: Any = kind.Decoder(wire.WireMessage)
+        self._decode_one: Callable[[msgspec.Raw], Any] = one.decode
+
+    def decode(self, data: bytes | str, received_ns: int) -> Decoded:
+        """Decode a frame; never raises, whatever the bytes.
+
+        Args:
+            data: The frame's payload.
+            received_ns: Stamped on every event.
+        """
+        decoded = Decoded()
+        try:
+            messages = self._decode_frame(data)
+            _sort(messages, received_ns, decoded)
+        except _BAD_DATA as exc:
+            return self._decode_each(data, received_ns, str(exc))
+        return decoded
+
+    def _decode_each(self, data: bytes | str, received_ns: int, reason: str) -> Decoded:
+        """The slow way, for a frame in which something is wrong."""
+        decoded = Decoded()
+        try:
+            parts = self._split(data)
+        except _BAD_DATA:
+            decoded.rejects.append(_reject(data, reason, received_ns))
+            return decoded
+        for part in parts:
+            try:
+                _sort([self._decode_one(part)], received_ns, decoded)
+            except _BAD_DATA as exc:
+                decoded.rejects.append(_reject(bytes(part), str(exc), received_ns))
+        return decoded
+
+
+def _reject(raw: bytes | str, reason: str, received_ns: int) -> RejectedMessage:
+    data = raw.encode("utf-8", "replace") if isinstance(raw, str) else raw
+    return RejectedMessage(reason or "not a message", bytes(data[:_RAW_KEPT]), received_ns)
+
+
+def _sort(messages: Sequence[Any], received_ns: int, decoded: Decoded) -> None:
+    """Complete each message and put it where it belongs; raises on the first bad one."""
+    append = decoded.events.append
+    for message in messages:
+        if isinstance(message, _CONTROL):
+            decoded.controls.append(message)
+            continue
+        force_setattr(message, "timestamp_ns", _nanoseconds(message.timestamp_ns))
+        force_setattr(message, "received_ns", received_ns)
+        _COMPLETE[message.__class__](message)
+        append(message)
+
+
+def _nanoseconds(stamp: wire.WireTime) -> int:
+    """Exact nanoseconds since the epoch.
+
+    Raises:
+        ValueError: Neither a timestamp extension nor an RFC-3339 string.
+    """
+    if isinstance(stamp, str):
+        return _parse_rfc3339(stamp)
+    data = bytes(stamp.data)
+    if stamp.code == _TIMESTAMP_EXT:
+        match len(data):
+            case 4:
+                return int.from_bytes(data, "big") * _NS
+            case 8:
+                value = int.from_bytes(data, "big")
+                return (value & _SECONDS_MASK) * _NS + (value >> 34)
+            case 12:
+                seconds = int.from_bytes(data[4:], "big", signed=True)
+                return seconds * _NS + int.from_bytes(data[:4], "big")
+    msg = f"not a timestamp: extension {stamp.code} of {len(data)} bytes"
+    raise ValueError(msg)
+
+
+def _parse_rfc3339(text: str) -> int:
+    head, dot, tail = text.partition(".")
+    fraction = ""
+    if dot:
+        digits = len(tail) - len(tail.lstrip("0123456789"))
+        fraction, tail = tail[:digits], tail[digits:]
+        if not fraction or len(fraction) > 9:  # noqa: PLR2004  # nanoseconds have nine digits
+            msg = f"not a timestamp: {ascii(text)[:40]}"
+            raise ValueError(msg)
+        head += tail
+    moment = datetime.fromisoformat(head)
+    if moment.tzinfo is None:
+        msg = f"timestamp without a zone: {ascii(text)[:40]}"
+        raise ValueError(msg)
+    delta = moment - _EPOCH
+    return (delta.days * 86_400 + delta.seconds) * _NS + int(fraction.ljust(9, "0") or 0)
+
+
+def _finite(message: object, *numbers: Decimal) -> None:
+    for number in numbers:
+        if not number.is_finite():
+            msg = f"a number of {type(message).__name__} is not finite"
+            raise ValueError(msg)
+
+
+def _complete_trade(trade: Any) -> None:  # a wire class: its fields are not yet the public types
+    if trade.conditions.__class__ is not tuple:
+        force_setattr(trade, "conditions", _codes(trade.conditions))
+    if not (trade.price.is_finite() and trade.size.is_finite()):
+        _finite(trade, trade.price, trade.size)
+
+
+def _complete_quote(quote: Any) -> None:  # as above
+    if quote.conditions.__class__ is not tuple:
+        force_setattr(quote, "conditions", _codes(quote.conditions))
+    if not (
+        quote.bid_price.is_finite()
+        and quote.ask_price.is_finite()
+        and quote.bid_size.is_finite()
+        and quote.ask_size.is_finite()
+    ):
+        _finite(quote, quote.bid_price, quote.ask_price, quote.bid_size, quote.ask_size)
+
+
+def _complete_bar(bar: wire.Bar) -> None:
+    _finite(bar, bar.open, bar.high, bar.low, bar.close, bar.volume)
+    if bar.vwap is not None:
+        _finite(bar, bar.vwap)
+
+
+def _complete_correction(correction: Any) -> None:  # as above
+    for name in ("original_conditions", "corrected_conditions"):
+        force_setattr(correction, name, _codes(getattr(correction, name)))
+    _finite(
+        correction,
+        correction.original_price,
+        correction.original_size,
+        correction.corrected_price,
+        correction.corrected_size,
+    )
+
+
+def _complete_book(book: wire.OrderBook) -> None:
+    for level in (*book.bids, *book.asks):
+        _finite(book, level.price, level.size)
+
+
+def _complete_news(news: Any) -> None:  # as above
+    force_setattr(news, "created_ns", _nanoseconds(news.created_ns))
+    symbols = news.symbols or ()
+    force_setattr(news, "symbols", symbols)
+    force_setattr(news, "symbol", symbols[0] if symbols else "*")
+
+
+def _codes(codes: tuple[str, ...] | str | None) -> tuple[str, ...]:
+    """Condition codes as a tuple: options send one string, some messages null."""
+    if codes is None or codes == "":
+        return ()
+    return (codes,) if isinstance(codes, str) else codes
+
+
+_COMPLETE: Final[dict[type, Callable[[Any], None]]] = {
+    wire.Trade: _complete_trade,
+    wire.Quote: _complete_quote,
+    wire.Bar: _complete_bar,
+    wire.UpdatedBar: _complete_bar,
+    wire.DailyBar: _complete_bar,
+    wire.TradingStatus: lambda _: None,
+    wire.LULD: lambda luld: _finite(luld, luld.limit_up_price, luld.limit_down_price),
+    wire.TradeCorrection: _complete_correction,
+    wire.TradeCancel: lambda cancel: _finite(cancel, cancel.price, cancel.size),
+    wire.Imbalance: lambda imbalance: _finite(imbalance, imbalance.price),
+    wire.OrderBook: _complete_book,
+    wire.News: _complete_news,
+}
