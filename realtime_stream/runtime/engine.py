@@ -122,13 +122,13 @@ class Engine:
         board = self._board
         board.wait(
             lambda: (
-                board.connection is ConnectionState.CONNECTED
+                board.connected.is_set()
                 or board.lifecycle not in {LifecycleState.STARTING, LifecycleState.RUNNING}
             ),
             timeout,
         )
         self.check()
-        return board.connection is ConnectionState.CONNECTED
+        return board.connected.is_set()
 
     def wait_until_stopped(self, timeout: float | None) -> bool:
         """Wait until no thread of the run is left; ``False`` on timeout.

@@ -94,22 +94,23 @@ class StateBoard:
         Raises:
             IllegalTransitionError: The table has no such move.
         """
-        with self._condition:
-            previous = self._lifecycle
-            current = LIFECYCLE_TABLE.get((previous, trigger))
-            if current is None:
-                msg = f"lifecycle cannot {trigger!r} while {previous.value}"
-                raise IllegalTransitionError(msg)
-            self._lifecycle = current
-            self._changed(StateChange("lifecycle", previous, current), log)
+        if not self.try_lifecycle(trigger, log):
+            msg = f"lifecycle cannot {trigger!r} while {self._lifecycle.value}"
+            raise IllegalTransitionError(msg)
 
     def try_lifecycle(self, trigger: str, log: EventLog) -> bool:
         """Move the lifecycle machine if the table allows it; tell whether it did."""
         with self._condition:
-            if (self._lifecycle, trigger) not in LIFECYCLE_TABLE:
+            previous = self._lifecycle
+            current = LIFECYCLE_TABLE.get((previous, trigger))
+            if current is None:
                 return False
-            self.move_lifecycle(trigger, log)
-            return True
+            self._lifecycle = current
+            if current not in _ALIVE:
+                self.connected.clear()
+            change = self._changed(StateChange("lifecycle", previous, current))
+        _log(change, log)
+        return True
 
     def move_connection(self, trigger: str, log: EventLog) -> None:
         """Move the connection machine; staying where the trigger leads is no move.
@@ -126,11 +127,12 @@ class StateBoard:
                 msg = f"connection cannot {trigger!r} while {previous.value}"
                 raise IllegalTransitionError(msg)
             self._connection = current
-            if current is C.CONNECTED:
+            if current is C.CONNECTED and self._lifecycle in _ALIVE:
                 self.connected.set()
             else:
                 self.connected.clear()
-            self._changed(StateChange("connection", previous, current), log)
+            change = self._changed(StateChange("connection", previous, current))
+        _log(change, log)
 
     def wait(self, predicate: Callable[[], bool], timeout: float | None) -> bool:
         """Wait until ``predicate`` holds or ``timeout`` seconds have passed; return what it says.
@@ -151,19 +153,26 @@ class StateBoard:
         with self._condition:
             self._condition.notify_all()
 
-    def _changed(self, change: StateChange, log: EventLog) -> None:
+    def _changed(self, change: StateChange) -> StateChange:
+        """Wake the waiters and publish; under the lock, so that changes are published in order."""
         self._condition.notify_all()
-        log.write(
-            logging.INFO,
-            "realtime_feed_state_changed",
-            machine=change.machine,
-            previous=change.previous.value,
-            current=change.current.value,
-        )
         if self._publish is not None:
             self._publish(change)
+        return change
 
 
+def _log(change: StateChange, log: EventLog) -> None:
+    """Write the record; never under the lock, because log handlers are foreign code."""
+    log.write(
+        logging.INFO,
+        "realtime_feed_state_changed",
+        machine=change.machine,
+        previous=change.previous.value,
+        current=change.current.value,
+    )
+
+
+_ALIVE: Final = frozenset({L.STARTING, L.RUNNING})
 _NO_MOVE: Final = frozenset({
     (C.IDLE, "idle"),
     (C.CIRCUIT_OPEN, "circuit_open"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from realtime_stream.market.channels import Subscription
+from realtime_stream.market.channels import ALL_SYMBOLS, Subscription
 from realtime_stream.ports import Status
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ def snapshot(around: Surroundings, engine: Engine) -> Status:
         Subscription(channel, symbol): (data_now - event.received_ns) / 1e9
         for channel, symbols in engine.memory.latest.items()
         for symbol, event in symbols.copy().items()
+        if {Subscription(channel, symbol), Subscription(channel, ALL_SYMBOLS)} & wanted
     }
     return Status(
         lifecycle=board.lifecycle,

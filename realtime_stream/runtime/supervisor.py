@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, cast
 
 from realtime_stream.errors import AuthenticationError, ConfigurationError, StreamingError
-from realtime_stream.ports import DisconnectEvent, ErrorEvent, MarketDataProvider
+from realtime_stream.ports import ConnectionState, DisconnectEvent, ErrorEvent, MarketDataProvider
 from realtime_stream.resilience.failures import Failure, FailureKind, SessionEnd, classify
 from realtime_stream.runtime.notices import Question, SessionLost
 
@@ -122,6 +122,8 @@ class Supervisor:
         recorder = self._recorder
         connection_id = self._log.next_connection()
         recorder.begin()
+        if self._board.connection in {ConnectionState.CONNECTING, ConnectionState.CONNECTED}:
+            self._board.move_connection("lost", self._log)  # a session that we ended ourselves
         self._board.move_connection("connect", self._log)
         self._log.write(
             logging.INFO,

@@ -1,0 +1,91 @@
+"""The demo's book-keeping: what the exchange sent against what the bot can account for."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from realtime_stream.ports import Gap, Status
+
+__all__ = ["Accounts", "Sent", "balance", "read_ledger"]
+
+
+class Sent(msgspec.Struct, frozen=True):
+    """One message that the exchange published, whether or not anybody was connected.
+
+    Attributes:
+        channel: Channel.
+        symbol: Symbol.
+        t_ns: The message's own time, nanoseconds since the epoch.
+    """
+
+    channel: str
+    symbol: str
+    t_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Accounts:
+    """Where every message that was sent has gone; it adds up when both sides are equal."""
+
+    sent: int
+    delivered: int
+    in_gaps: int
+    dropped: int
+    rejected: int
+    undelivered: int
+
+    @property
+    def accounted(self) -> int:
+        """The right-hand side."""
+        return self.delivered + self.in_gaps + self.dropped + self.rejected + self.undelivered
+
+    @property
+    def add_up(self) -> bool:
+        """Whether nothing is missing and nothing counted twice."""
+        return self.sent == self.accounted
+
+
+def read_ledger(path: Path) -> list[Sent]:
+    """The simulator's ledger: one JSON object a line.
+
+    Raises:
+        OSError: The file cannot be read.
+        msgspec.MsgspecError: A line is not a ledger entry.
+    """
+    return [msgspec.json.decode(line, type=Sent) for line in path.read_bytes().splitlines()]
+
+
+def balance(sent: Iterable[Sent], gaps: Iterable[Gap], status: Status) -> Accounts:
+    """Enter every message; one is in a gap if its time lies strictly between the gap's two ends.
+
+    The times of the messages of one (channel, symbol) must be distinct.
+    """
+    intervals: dict[tuple[str, str], list[tuple[int, float]]] = defaultdict(list)
+    for gap in gaps:
+        for entry in gap.entries:
+            first = float("inf") if entry.first_event_ns is None else entry.first_event_ns
+            intervals[entry.channel, entry.symbol].append((entry.last_event_ns or 0, first))
+    sent = list(sent)
+    in_gaps = sum(
+        any(
+            last < message.t_ns < first
+            for last, first in intervals[message.channel, message.symbol]
+        )
+        for message in sent
+    )
+    return Accounts(
+        sent=len(sent),
+        delivered=sum(status.delivered.values()),
+        in_gaps=in_gaps,
+        dropped=sum(status.dropped.values()),
+        rejected=status.rejected,
+        undelivered=status.undelivered,
+    )

@@ -1,0 +1,159 @@
+"""Commands and their options; each hands over to a module of its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from realtime_stream import __version__
+from realtime_stream.cli.demo import run_demo
+from realtime_stream.cli.run import RunOptions, run_watch
+from realtime_stream.config import StreamConfig
+from realtime_stream.errors import StreamingError
+from realtime_stream.simulator.process import SimulateOptions, serve
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="realtime-stream",
+    help="Live market data for synchronous programs.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,  # its tracebacks show local variables, and so might show keys
+)
+
+
+def main() -> NoReturn:
+    """Entry point of the installed command."""
+    app()
+    raise SystemExit(0)
+
+
+def _symbols(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    *, version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False
+) -> None:
+    if version:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.command()
+def demo(
+    *,
+    seconds: Annotated[
+        float, typer.Option(help="Length of the show, in seconds of your time.", min=4, max=20)
+    ] = 12.0,
+) -> None:
+    """Run a bot against a simulated exchange: live data, a lost connection, a clean stop."""
+    raise typer.Exit(run_demo(seconds))
+
+
+@app.command()
+def run(  # noqa: PLR0917  # typer reads the options from the parameters
+    symbols: Annotated[
+        str | None, typer.Option("--symbols", "-s", help="Comma-separated symbols.")
+    ] = None,
+    watchlist_file: Annotated[
+        Path | None,
+        typer.Option(help="File with one symbol a line.", exists=True, dir_okay=False),
+    ] = None,
+    channel: Annotated[
+        list[str] | None, typer.Option(help="Channel to watch; may be given several times.")
+    ] = None,
+    market: Annotated[str, typer.Option(help="stocks, crypto, options or news.")] = "stocks",
+    feed: Annotated[str | None, typer.Option(help="Feed of the market.")] = None,
+    url: Annotated[str | None, typer.Option(help="Whole WebSocket URL instead.")] = None,
+    duration: Annotated[
+        float | None, typer.Option(help="Stop after so many seconds.", min=0)
+    ] = None,
+    *,
+    quiet: Annotated[bool, typer.Option(help="Print final figures only.")] = False,
+) -> None:
+    """Watch symbols until stopped (SIGINT, SIGTERM or --duration), then print figures.
+
+    Keys come from ALPACA_API_KEY and ALPACA_SECRET_KEY or .env; symbols from --symbols,
+    --watchlist-file, or WATCHLIST_SYMBOLS.
+    """
+    given: dict[str, Any] = {"market": market, "feed": feed, "url": url}
+    listed = list(_symbols(symbols or ""))
+    if watchlist_file is not None:
+        listed += watchlist_file.read_text("utf-8").split()
+    if listed:
+        given["watchlist"] = tuple(listed)
+    if market == "news" and channel is None:
+        channel = ["news"]
+    given["watchlist_channels"] = tuple(channel or ["bars"])
+    try:
+        code = run_watch(RunOptions(StreamConfig(**given), duration, quiet=quiet))
+    except StreamingError as exc:
+        typer.echo(f"error: {exc}", err=True)
+        code = 1
+    raise typer.Exit(code)
+
+
+@app.command()
+def simulate(  # noqa: PLR0917  # typer reads the options from the parameters
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port; 0 takes a free one.", min=0, max=65535)] = 8765,
+    symbols: Annotated[
+        str, typer.Option("--symbols", "-s", help="Comma-separated symbols.")
+    ] = "AAPL,MSFT,SPY",
+    seed: Annotated[int, typer.Option(help="Same seed, same data.")] = 1,
+    minutes: Annotated[int, typer.Option(help="Minutes of market time.", min=1)] = 390,
+    speed: Annotated[float, typer.Option(help="Market seconds per second.", min=0.001)] = 1.0,
+    market: Annotated[str, typer.Option(help="stocks or crypto.")] = "stocks",
+    feed: Annotated[str | None, typer.Option(help="Feed of the market.")] = None,
+    quotes_per_minute: Annotated[int, typer.Option(help="Per symbol.", min=0)] = 120,
+    trades_per_minute: Annotated[int, typer.Option(help="Per symbol.", min=0)] = 30,
+    drop_after: Annotated[
+        list[float] | None,
+        typer.Option(help="Drop every connection after so many seconds; several times."),
+    ] = None,
+    outage: Annotated[
+        float, typer.Option(help="Seconds after a drop that connections are refused.", min=0)
+    ] = 0.0,
+    recording: Annotated[
+        Path | None, typer.Option(help="Replay this recording.", exists=True, dir_okay=False)
+    ] = None,
+    ledger: Annotated[
+        Path | None, typer.Option(help="Write every published message here at the end.")
+    ] = None,
+    linger: Annotated[
+        float | None, typer.Option(help="Seconds to stay up after the last message.", min=0)
+    ] = None,
+    certfile: Annotated[Path | None, typer.Option(help="Serve TLS with this.")] = None,
+    keyfile: Annotated[Path | None, typer.Option(help="The certificate's key.")] = None,
+    *,
+    wait_for_client: Annotated[
+        bool, typer.Option(help="Begin with the first subscription.")
+    ] = True,
+) -> None:
+    """Serve Alpaca's stream protocol locally; one JSON line per happening on standard output."""
+    options = SimulateOptions(
+        host=host,
+        port=port,
+        seed=seed,
+        symbols=_symbols(symbols),
+        minutes=minutes,
+        speed=speed,
+        quotes_per_minute=quotes_per_minute,
+        trades_per_minute=trades_per_minute,
+        market=market,
+        feed=feed,
+        drop_after=tuple(drop_after or ()),
+        outage=outage,
+        ledger=ledger,
+        recording=recording,
+        wait_for_client=wait_for_client,
+        linger=linger,
+        certfile=certfile,
+        keyfile=keyfile,
+    )
+    raise typer.Exit(serve(options))
