@@ -77,6 +77,7 @@ from realtime_stream.resilience.circuit_breaker import (
 from realtime_stream.resilience.failures import Failure, FailureKind, SessionEnd, classify
 from realtime_stream.runtime.queues import EventStream
 from realtime_stream.runtime.registry import Registration
+from realtime_stream.signals import ShutdownRequest, shutdown_on_signals
 
 __version__ = "0.1.0"
 
@@ -134,6 +135,7 @@ __all__ = [
     "ServerError",
     "SessionClosedError",
     "SessionEnd",
+    "ShutdownRequest",
     "SlowClientError",
     "StartTimeoutError",
     "StateChange",
@@ -155,6 +157,7 @@ __all__ = [
     "WebSocketError",
     "__version__",
     "classify",
+    "shutdown_on_signals",
 ]
 
 logging.getLogger(__name__).addHandler(logging.NullHandler())

@@ -13,14 +13,21 @@ from typing import TYPE_CHECKING
 
 from realtime_stream.errors import (
     CallbackContextError,
+    ConfigurationError,
     StartTimeoutError,
     StopTimeoutError,
     StreamFailedError,
     StreamingError,
     StreamStoppedError,
 )
-from realtime_stream.ports import ConnectionState, LifecycleState, ProviderFactory
+from realtime_stream.ports import (
+    ConnectionState,
+    LifecycleState,
+    MarketDataProvider,
+    ProviderFactory,
+)
 from realtime_stream.runtime.run import Memory, Run, Surroundings
+from realtime_stream.runtime.states import ALIVE
 
 if TYPE_CHECKING:
     from realtime_stream.runtime.queues import EventStream
@@ -46,7 +53,9 @@ class Engine:
         self._around = around
         self._board = around.board
         self._new_provider = new_provider
-        self._lock = threading.Lock()  # guards the exchange of run and memory
+        self._lock = (
+            threading.Lock()
+        )  # guards the exchange of run and memory; a run starts outside it
         self.run: Run | None = None
         self.memory = Memory()
 
@@ -63,6 +72,7 @@ class Engine:
             StreamingError: See ``RealTimeStreamManager.start``.
         """
         self._forbid_in_callback("start()")
+        _check_timeout(timeout)
         deadline = time.monotonic() + timeout
         run, mine = self._begin(deadline, keep_memory=keep_memory)
         if timeout == 0:
@@ -83,6 +93,7 @@ class Engine:
             StopTimeoutError: A thread is still alive.
             StreamFailedError: The manager had failed and nobody has been told yet.
         """
+        _check_timeout(timeout)
         run = self.run
         if run is None:
             return
@@ -121,10 +132,7 @@ class Engine:
         self._forbid_in_callback("wait_until_connected()")
         board = self._board
         board.wait(
-            lambda: (
-                board.connected.is_set()
-                or board.lifecycle not in {LifecycleState.STARTING, LifecycleState.RUNNING}
-            ),
+            lambda: board.connected.is_set() or board.lifecycle not in ALIVE,
             timeout,
         )
         self.check()
@@ -167,24 +175,33 @@ class Engine:
     def _begin(self, deadline: float, *, keep_memory: bool) -> tuple[Run, bool]:
         """The run to wait for, and whether this call began it."""
         provider = self._new_provider()
-        running = {LifecycleState.STARTING, LifecycleState.RUNNING}
+        board = self._board
         while True:
-            with self._lock:
-                run = self.run
-                if run is not None and not run.finished.is_set():
-                    if self._board.lifecycle in running:
-                        return run, False
-                else:
-                    self._around.breaker.reset()
-                    if not keep_memory:
-                        self.memory = Memory()
-                    self.run = Run(self._around, self.memory, provider)
-                    self.run.start()
-                    _stop_at_exit(self)
-                    return self.run, True
-            if not run.finished.wait(max(deadline - time.monotonic(), 0.0)):
+            run, mine = self._claim(provider, keep_memory=keep_memory)
+            if mine:
+                self._around.breaker.reset()
+                _stop_at_exit(self)
+                run.start()
+                return run, True
+            # Somebody else's run: join it once it is starting, or wait until it has ended.
+            over = run.finished.is_set
+            board.wait(lambda: board.lifecycle in ALIVE or over(), deadline - time.monotonic())  # noqa: B023  # called before the next turn
+            if board.lifecycle in ALIVE:
+                return run, False
+            if not over():
                 msg = "the run before is still stopping"
                 raise StartTimeoutError(msg)
+
+    def _claim(self, provider: MarketDataProvider, *, keep_memory: bool) -> tuple[Run, bool]:
+        """The run that is there, or a new one that is the caller's to start."""
+        with self._lock:
+            run = self.run
+            if run is not None and not run.finished.is_set():
+                return run, False
+            if not keep_memory:
+                self.memory = Memory()
+            self.run = Run(self._around, self.memory, provider)
+            return self.run, True
 
     def _settled(self, run: Run) -> bool:
         return (
@@ -233,6 +250,12 @@ class Engine:
         if current is None:
             raise error from (None if run is None else run.cause)
         current.add_note(f"while stopping the stream: {error}")
+
+
+def _check_timeout(timeout: float) -> None:
+    if not timeout >= 0:  # catches NaN too
+        msg = f"timeout must be a number of seconds, 0 or more, not {timeout}"
+        raise ConfigurationError(msg)
 
 
 def _failed(run: Run) -> StreamFailedError:

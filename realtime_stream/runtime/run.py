@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, cast
 
 from realtime_stream.errors import CallbackExitError
 from realtime_stream.market.channels import CHANNELS
-from realtime_stream.ports import ErrorEvent, LifecycleState, MarketDataProvider
+from realtime_stream.ports import ErrorEvent, MarketDataProvider
 from realtime_stream.resilience.failures import Failure, SessionEnd, classify
 from realtime_stream.runtime.dispatcher import Dispatcher, Latest
 from realtime_stream.runtime.gaps import GapTracker
@@ -143,8 +143,14 @@ class Run:
         """Move the lifecycle to starting and start both threads."""
         self._board.begin(self.inbox.put)
         self._board.move_lifecycle("start", self.log)
-        for thread in self._threads:
-            thread.start()
+        try:
+            for thread in self._threads:
+                thread.start()
+        except RuntimeError:  # the system gives no more threads
+            self.supervisor.stop()
+            self._end_lifecycle()
+            self.finished.set()
+            raise
 
     def request_stop(self, drain: float) -> None:
         """Ask both threads to end; deliver what waits for at most ``drain`` more seconds."""
@@ -155,7 +161,8 @@ class Run:
         """Wait for both threads; tell whether they have ended."""
         deadline = time.monotonic() + timeout
         for thread in self._threads:
-            thread.join(max(deadline - time.monotonic(), 0.0))
+            if thread.is_alive():
+                thread.join(max(deadline - time.monotonic(), 0.0))
         return not any(thread.is_alive() for thread in self._threads)
 
     def in_dispatch_thread(self) -> bool:
@@ -214,10 +221,10 @@ class Run:
         self.dispatcher.deliver_waiting()
 
     def _end_lifecycle(self) -> None:
-        if self._board.lifecycle not in {LifecycleState.STOPPED, LifecycleState.FAILED}:
-            _ = self._board.try_lifecycle("stopped", self.log) or self._board.try_lifecycle(
-                "fail", self.log
-            )
+        """Come to rest; in a wanted stop a late failure does not count."""
+        triggers = ("stopped", "fail") if self.cause is not None else ("stop", "stopped")
+        for trigger in triggers:
+            self._board.try_lifecycle(trigger, self.log)
 
     def _on_callback_exit(self, error: CallbackExitError) -> None:
         self.cause = error

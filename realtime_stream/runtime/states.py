@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 
     from realtime_stream.runtime.log import EventLog
 
-__all__ = ["CONNECTION_TABLE", "LIFECYCLE_TABLE", "StateBoard"]
+__all__ = ["ALIVE", "CONNECTION_TABLE", "LIFECYCLE_TABLE", "StateBoard"]
 
+ALIVE: Final = frozenset({L.STARTING, L.RUNNING})
 LIFECYCLE_TABLE: Final[dict[tuple[L, str], L]] = {
     (L.STOPPED, "start"): L.STARTING,
     (L.FAILED, "start"): L.STARTING,
@@ -106,7 +107,7 @@ class StateBoard:
             if current is None:
                 return False
             self._lifecycle = current
-            if current not in _ALIVE:
+            if current not in ALIVE:
                 self.connected.clear()
             change = self._changed(StateChange("lifecycle", previous, current))
         _log(change, log)
@@ -127,7 +128,7 @@ class StateBoard:
                 msg = f"connection cannot {trigger!r} while {previous.value}"
                 raise IllegalTransitionError(msg)
             self._connection = current
-            if current is C.CONNECTED and self._lifecycle in _ALIVE:
+            if current is C.CONNECTED and self._lifecycle in ALIVE:
                 self.connected.set()
             else:
                 self.connected.clear()
@@ -172,7 +173,6 @@ def _log(change: StateChange, log: EventLog) -> None:
     )
 
 
-_ALIVE: Final = frozenset({L.STARTING, L.RUNNING})
 _NO_MOVE: Final = frozenset({
     (C.IDLE, "idle"),
     (C.CIRCUIT_OPEN, "circuit_open"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from realtime_stream.market.channels import ALL_SYMBOLS, Subscription
@@ -47,15 +48,15 @@ def snapshot(around: Surroundings, engine: Engine) -> Status:
         connected_for=0.0 if view.connected_since is None else now - view.connected_since,
         wanted=wanted,
         acknowledged=view.acknowledged,
-        refused=view.refused,
-        ages=ages,
+        refused=MappingProxyType(view.refused),
+        ages=MappingProxyType(ages),
         received=counts.received,
-        delivered=dict(run.dispatcher.delivered),
-        dropped=counts.dropped,
+        delivered=MappingProxyType(dict(run.dispatcher.delivered)),
+        dropped=MappingProxyType(counts.dropped),
         undelivered=run.dispatcher.undelivered,
         rejected=run.recorder.rejected,
         callback_errors=guard.errors,
-        slow_callbacks=dict(guard.slow_calls),
+        slow_callbacks=MappingProxyType(dict(guard.slow_calls)),
         running_callback=guard.running,
         queue_dropped=around.queues.dropped(),
         in_inbox=counts.waiting,

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import alpaca.data.live as sdk
 import pytest
+from alpaca.data.live import websocket
+from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosedError
 from websockets.legacy.client import WebSocketClientProtocol
 from websockets.legacy.exceptions import InvalidStatusCode
@@ -192,8 +194,6 @@ def test_create_protocol_socket_and_logger_pass_through_websocket_params(
 
 
 def test_the_hook_is_what_an_sdk_on_another_client_would_refuse() -> None:
-    from websockets.asyncio.client import ClientConnection
-
     assert "create_protocol" not in inspect.signature(ClientConnection.__init__).parameters
 
 
@@ -254,6 +254,4 @@ def test_the_sdk_reads_on_after_an_empty_array(simulator: AlpacaSimulator) -> No
 
 
 def test_the_sdk_logs_under_the_name_we_filter() -> None:
-    from alpaca.data.live import websocket
-
     assert websocket.log.name == "alpaca.data.live.websocket"

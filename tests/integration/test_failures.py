@@ -27,12 +27,12 @@ from realtime_stream import (
     StreamingError,
     SubscriptionRefusedError,
 )
+from realtime_stream.simulator import AlpacaSimulator
 from tests.support import Recorder, config, quote
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from realtime_stream.simulator import AlpacaSimulator
     from tests.integration.conftest import NewManager
 
 FIVE = ReconnectPolicy(initial=0.01, maximum=0.02, max_attempts=5)
@@ -228,8 +228,6 @@ def test_an_unknown_host_is_tried_again_and_named() -> None:
 
 
 def test_an_untrusted_certificate_is_told(server_tls: Any) -> None:
-    from realtime_stream.simulator import AlpacaSimulator
-
     with AlpacaSimulator(ssl_context=server_tls) as server:
         manager = wanting(RealTimeStreamManager(config(server, reconnect=FIVE)))
         with pytest.raises(StreamingError, match="certificate is not trusted"):
@@ -245,9 +243,7 @@ def test_a_silent_handshake_has_a_deadline(
 ) -> None:
     simulator.faults.silent_at(stage)
     once = ReconnectPolicy(initial=0.01, max_attempts=1)
-    manager = wanting(
-        new_manager(connect_timeout=0.3, handshake_timeout=0.3, reconnect=once)
-    )
+    manager = wanting(new_manager(connect_timeout=0.3, handshake_timeout=0.3, reconnect=once))
     with pytest.raises(StreamingError):
         manager.start()
     last = manager.status().last_error

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-import alpaca.data.live.websocket as sdk
 import pytest
+from websockets.legacy import client
 
 from realtime_stream import (
     AuthenticationError,
@@ -33,7 +33,7 @@ ONCE = ReconnectPolicy(initial=0.01, max_attempts=1)
 @pytest.fixture(autouse=True)
 def refusing_sdk(monkeypatch: pytest.MonkeyPatch) -> None:
     """An SDK on another WebSocket client, which does not know the hook."""
-    real = sdk.websockets_legacy.connect
+    real = client.connect
 
     def connect(url: str, **keywords: Any) -> Any:
         if "create_protocol" in keywords:
@@ -41,7 +41,7 @@ def refusing_sdk(monkeypatch: pytest.MonkeyPatch) -> None:
             raise TypeError(msg)
         return real(url, **keywords)
 
-    monkeypatch.setattr(sdk.websockets_legacy, "connect", connect)
+    monkeypatch.setattr(client, "connect", connect)
 
 
 def test_events_arrive_with_exact_digits_and_it_is_said_once(
@@ -59,7 +59,9 @@ def test_events_arrive_with_exact_digits_and_it_is_said_once(
     assert str(quotes.items[0].bid_price) == "133.85"
     assert manager.wait_until_connected(5)
     simulator.drop(1011)
-    assert simulator.wait_for(lambda s: s.authenticated == 2 and bool(s.sessions()[0].subscriptions))
+    assert simulator.wait_for(
+        lambda s: s.authenticated == 2 and bool(s.sessions()[0].subscriptions)
+    )
     simulator.publish(quote(n=5))
     quotes.wait_for(2)
     assert gaps.wait_for()[0].cause == "reconnect"

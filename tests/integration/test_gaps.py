@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
+import threading
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -73,8 +75,6 @@ def test_what_is_no_longer_wanted_is_in_no_gap(
 def test_bars_that_the_inbox_gave_up_are_reported(
     simulator: AlpacaSimulator, new_manager: NewManager
 ) -> None:
-    import threading
-
     manager = new_manager(inbox_capacity=4)
     entered, release = threading.Event(), threading.Event()
     gaps = Recorder[Gap]()
@@ -104,6 +104,10 @@ def test_bars_that_the_inbox_gave_up_are_reported(
     assert status.received == 7 == sum(status.delivered.values()) + lost + status.undelivered
 
 
+def has_published(count: int, simulator: AlpacaSimulator) -> bool:
+    return len(simulator.ledger) >= count
+
+
 def test_the_accounts_of_a_whole_session_with_drops_add_up(
     simulator: AlpacaSimulator, new_manager: NewManager, tmp_path: Path
 ) -> None:
@@ -120,8 +124,7 @@ def test_the_accounts_of_a_whole_session_with_drops_add_up(
     manager.start()
     handle = simulator.play(session, speed=400)
     for number in range(3):
-        goal = 500 * (number + 1)
-        assert simulator.wait_for(lambda s, goal=goal: len(s.ledger) >= goal)
+        assert simulator.wait_for(functools.partial(has_published, 500 * (number + 1)))
         simulator.drop(None)
         found.wait_for(number + 2)
     assert handle.wait(30)
@@ -131,8 +134,8 @@ def test_the_accounts_of_a_whole_session_with_drops_add_up(
         for e in simulator.ledger
         if e.channel in watched and e.t_ns is not None
     ]
-    written = [e for e in simulator.ledger if e.channel in watched and e.sessions]
-    events.wait_until(lambda items: getattr(items[-1], "timestamp_ns", 0) >= written[-1].t_ns)
+    last = [e.t_ns or 0 for e in simulator.ledger if e.channel in watched and e.sessions][-1]
+    events.wait_until(lambda items: getattr(items[-1], "timestamp_ns", 0) >= last)
     manager.stop()
     accounts = balance(sent, manager.gaps(), manager.status())
     assert accounts.add_up, accounts

@@ -15,6 +15,7 @@ from realtime_stream import (
     RealTimeStreamManager,
     ReconnectPolicy,
     StateChange,
+    StreamConfig,
     StreamStoppedError,
 )
 from realtime_stream.simulator import AlpacaSimulator
@@ -48,7 +49,9 @@ def server(
         running.faults.clear()
 
 
-def started(server: AlpacaSimulator, state: ConnectionState, **settings: Any) -> RealTimeStreamManager:
+def started(
+    server: AlpacaSimulator, state: ConnectionState, **settings: Any
+) -> RealTimeStreamManager:
     """A manager that has reached ``state``."""
     manager = RealTimeStreamManager(config(server, **settings))
     manager.subscribe("quotes", "AAPL")
@@ -114,8 +117,6 @@ def test_with_a_tcp_peer_that_never_answers_the_connect() -> None:
 
 
 def started_at(url: str) -> RealTimeStreamManager:
-    from realtime_stream import StreamConfig
-
     manager = RealTimeStreamManager(StreamConfig(url=url, api_key="key", secret_key="secret"))
     manager.subscribe("quotes", "AAPL")
     changes = Recorder[StateChange]()

@@ -173,7 +173,15 @@ def test_crypto_brings_fractions_and_order_books(
     manager.on_orderbook(books, "BTC/USD")
     manager.start()
     simulator.publish(
-        {"T": "t", "S": "BTC/USD", "p": 26675.04, "s": 0.000000021, "t": START_NS, "i": 1, "tks": "B"},
+        {
+            "T": "t",
+            "S": "BTC/USD",
+            "p": 26675.04,
+            "s": 0.000000021,
+            "t": START_NS,
+            "i": 1,
+            "tks": "B",
+        },
         {"T": "o", "S": "BTC/USD", "t": START_NS, "b": [{"p": 1.5, "s": 0}], "a": [], "r": True},
         market="crypto",
     )
@@ -230,7 +238,7 @@ def test_get_symbols_joins_the_watchlist_before_each_session(
     simulator: AlpacaSimulator, new_manager: NewManager
 ) -> None:
     answers = iter([["AAPL"], ["AAPL", "MSFT"]])
-    manager = new_manager(manager={"get_symbols": lambda: next(answers)})
+    manager = new_manager(manager={"get_symbols": answers.__next__})
     connected = Recorder[object]()
     manager.on_connect(connected)
     manager.start()
@@ -244,7 +252,7 @@ def test_a_failing_get_symbols_is_reported_and_its_last_answer_holds(
     simulator: AlpacaSimulator, new_manager: NewManager
 ) -> None:
     answers: list[list[str]] = [["AAPL"]]
-    manager = new_manager(manager={"get_symbols": lambda: answers.pop()})
+    manager = new_manager(manager={"get_symbols": answers.pop})
     connected, errors = Recorder[object](), Recorder[object]()
     manager.on_connect(connected)
     manager.on_error(errors)

@@ -10,6 +10,7 @@ from realtime_stream import (
     ConnectionState,
     ErrorEvent,
     FailureKind,
+    RealTimeStreamManager,
     ReconnectPolicy,
     StreamingError,
     Subscription,
@@ -36,7 +37,9 @@ def test_runtime_changes_reach_the_server_and_never_block(
     manager.subscribe("quotes", "AAPL")
     manager.start()
     manager.subscribe("quotes", "MSFT", "SPY")
-    assert simulator.wait_for(lambda s: served(s) == {("quotes", x) for x in ("AAPL", "MSFT", "SPY")})
+    assert simulator.wait_for(
+        lambda s: served(s) == {("quotes", x) for x in ("AAPL", "MSFT", "SPY")}
+    )
     manager.unsubscribe("quotes", "AAPL", "SPY")
     assert simulator.wait_for(lambda s: served(s) == {("quotes", "MSFT")})
     assert simulator.attempts == 1
@@ -63,8 +66,6 @@ def test_a_change_during_the_outage_is_asked_for_by_the_next_session(
 def test_the_symbol_limit_refuses_only_what_does_not_fit(new_manager: NewManager) -> None:
     symbols = [f"S{a}{b}" for a in "ABCDEF" for b in "ABCDEF"][:35]
     with AlpacaSimulator(symbol_limit=30) as limited:
-        from realtime_stream import RealTimeStreamManager
-
         manager = RealTimeStreamManager(config(limited))
         errors = Recorder[ErrorEvent]()
         manager.on_error(errors)
@@ -143,8 +144,6 @@ def test_a_server_that_never_acknowledges_ends_the_session(
 
 
 def test_a_terse_acknowledgement_means_the_rest_is_empty() -> None:
-    from realtime_stream import RealTimeStreamManager
-
     with AlpacaSimulator(terse_acknowledgements=True) as terse:
         manager = RealTimeStreamManager(config(terse))
         manager.subscribe("quotes", "AAPL")

@@ -6,6 +6,7 @@ websocket-client connection.
 
 from __future__ import annotations
 
+import functools
 import json
 import time
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-import msgpack
+import msgpack  # type: ignore[import-untyped]  # it brings no types
 import msgspec
 import pytest
 import websocket
@@ -24,7 +25,9 @@ from realtime_stream.providers.alpaca.decoder import FrameDecoder
 from realtime_stream.simulator import SIMULATOR_KEY, SIMULATOR_SECRET, AlpacaSimulator
 from tests.support import Recorder, config
 
-FRAMES = Path(__file__).resolve().parents[3] / "shared" / "data" / "alpaca" / "stream_examples.jsonl"
+FRAMES = (
+    Path(__file__).resolve().parents[3] / "shared" / "data" / "alpaca" / "stream_examples.jsonl"
+)
 
 pytestmark = pytest.mark.skipif(
     not FRAMES.is_file(), reason="the recorded data is not part of the project"
@@ -45,7 +48,14 @@ HOOKS = {
 }
 # Attribute of each wire key, written down apart from the code under test.
 ATTRIBUTES: dict[str, dict[str, str]] = {
-    "t": {"p": "price", "s": "size", "x": "exchange", "i": "trade_id", "z": "tape", "tks": "taker_side"},
+    "t": {
+        "p": "price",
+        "s": "size",
+        "x": "exchange",
+        "i": "trade_id",
+        "z": "tape",
+        "tks": "taker_side",
+    },
     "q": {
         "bp": "bid_price",
         "bs": "bid_size",
@@ -131,6 +141,7 @@ def check(event: MarketEvent, message: dict[str, Any]) -> None:
     assert event.symbol == message["S"]
     assert event.timestamp_ns == exact_ns(message["t"])
     assert event.timestamp.microsecond == event.timestamp_ns // 1000 % 10**6
+    field = functools.partial(getattr, event)
     for key, attribute in ATTRIBUTES[message["T"]].items():
         if key not in message:
             continue
@@ -140,10 +151,10 @@ def check(event: MarketEvent, message: dict[str, Any]) -> None:
             assert value == Decimal(str(expected))
     if message["T"] in {"t", "q"}:
         codes = message.get("c", [])
-        assert getattr(event, "conditions") == ((codes,) if isinstance(codes, str) else tuple(codes))  # noqa: B009  # not on every event
+        assert field("conditions") == ((codes,) if isinstance(codes, str) else tuple(codes))
     if message["T"] == "c":
-        assert getattr(event, "original_conditions") == tuple(message["oc"])  # noqa: B009  # as above
-        assert getattr(event, "corrected_conditions") == tuple(message["cc"])  # noqa: B009  # as above
+        assert field("original_conditions") == tuple(message["oc"])
+        assert field("corrected_conditions") == tuple(message["cc"])
     if message["T"] == "o":
         for side, attribute in (("b", "bids"), ("a", "asks")):
             levels = [(level.price, level.size) for level in getattr(event, attribute)]
