@@ -64,6 +64,7 @@ from realtime_stream.ports import (
     LifecycleState,
     MarketDataProvider,
     RejectedMessage,
+    SessionListener,
     StateChange,
     Status,
 )
@@ -135,6 +136,7 @@ __all__ = [
     "ServerError",
     "SessionClosedError",
     "SessionEnd",
+    "SessionListener",
     "ShutdownRequest",
     "SlowClientError",
     "StartTimeoutError",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Annotated, Any, Final, NoReturn, Self
+from urllib.parse import urlsplit
 
 from pydantic import (
     BaseModel,
@@ -11,6 +12,7 @@ from pydantic import (
     Field,
     SecretStr,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -18,6 +20,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from realtime_stream.errors import ConfigurationError
 from realtime_stream.market.channels import (
+    MARKET_CHANNELS,
     Channel,
     Market,
     validate_symbol,
@@ -103,7 +106,8 @@ class StreamConfig(BaseModel):
 
     Attributes:
         market: Which endpoint family: ``stocks``, ``crypto``, ``options`` or ``news``.
-        feed: Which feed of the market; default ``iex``, ``us``, ``indicative``, ``news``.
+        feed: Which feed of the market; default ``iex``, ``us``, ``indicative``, ``news``. Not
+            looked at when a ``url`` is given.
         url: Whole WebSocket URL, instead of the one that market and feed give. Never put keys in
             it: URLs are logged.
         api_key: API key id.
@@ -116,9 +120,9 @@ class StreamConfig(BaseModel):
         reconnect: Waits between attempts.
         breaker: When to stop trying for a while.
         stable_after: Seconds a session must be connected before it counts as a success.
-        connect_timeout: Seconds for name, TCP, TLS and WebSocket upgrade together.
+        connect_timeout: Seconds for name and TCP connection, and again for TLS and upgrade.
         handshake_timeout: Seconds for greeting and authentication together.
-        acknowledge_timeout: Seconds for each acknowledgement of a subscription; asked three times.
+        acknowledge_timeout: Seconds for an acknowledgement; asked for again three times.
         ping_interval: Seconds between WebSocket pings.
         ping_timeout: Seconds without a pong after which the connection is dead.
         max_message_size: Largest frame accepted, bytes.
@@ -196,8 +200,28 @@ class StreamConfig(BaseModel):
     @field_validator("url")
     @classmethod
     def _websocket_url(cls, value: str | None) -> str | None:
-        if value is not None and (not value.startswith(("ws://", "wss://")) or "@" in value):
-            msg = "must start with ws:// or wss:// and hold no credentials"
+        if value is not None and not _is_websocket_url(value):
+            msg = "must start with ws:// or wss://, name a host, and hold no credentials"
+            raise ValueError(msg)
+        return value
+
+    @field_validator("watchlist")
+    @classmethod
+    def _valid_symbols(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        market = info.data.get("market")
+        if market is None:  # reported by itself
+            return value
+        return tuple(dict.fromkeys(validate_symbol(symbol, market) for symbol in value))
+
+    @field_validator("watchlist_channels")
+    @classmethod
+    def _channels_of_the_market(
+        cls, value: tuple[Channel, ...], info: ValidationInfo
+    ) -> tuple[Channel, ...]:
+        allowed = MARKET_CHANNELS.get(info.data.get("market", ""), frozenset(value))
+        wrong = [channel for channel in value if channel not in allowed]
+        if wrong:
+            msg = f"{', '.join(wrong)} not in this market: allowed are {', '.join(sorted(allowed))}"
             raise ValueError(msg)
         return value
 
@@ -214,8 +238,6 @@ class StreamConfig(BaseModel):
         if self.credentials is not None and (self.api_key or self.secret_key):
             msg = "give either credentials or api_key and secret_key, not both"
             raise ValueError(msg)
-        unique = dict.fromkeys(validate_symbol(symbol, self.market) for symbol in self.watchlist)
-        object.__setattr__(self, "watchlist", tuple(unique))
         return self
 
     def __reduce__(self) -> NoReturn:
@@ -251,11 +273,20 @@ def checked_credentials(value: Credentials | tuple[str, str]) -> Credentials:
         return value
     try:
         key, secret = value
-        return Credentials(key=SecretStr(key), secret=SecretStr(secret))
-    except (ValidationError, TypeError, ValueError) as exc:
-        what = "api_key and secret_key must be two non-empty strings"
-        msg = f"{what} ({type(exc).__name__})"
+        return Credentials.model_validate({"key": key, "secret": secret})
+    except (ValidationError, TypeError, ValueError):
+        msg = "api_key and secret_key must be two non-empty strings"
     raise ConfigurationError(msg)
+
+
+def _is_websocket_url(url: str) -> bool:
+    parts = urlsplit(url)
+    try:
+        port = parts.port
+    except ValueError:  # not a number, or too high
+        return False
+    usable = bool(parts.hostname) and port != 0 and "@" not in url
+    return usable and parts.scheme in {"ws", "wss"}
 
 
 def _explain(exc: ValidationError) -> str:

@@ -68,11 +68,23 @@ class RealTimeStreamManager:
     (Concepts, Lifecycle).
 
     Attributes:
-        on_trade, on_quote, on_bar, on_updated_bar, on_daily_bar, on_status, on_luld,
-        on_correction, on_cancel, on_imbalance, on_orderbook, on_news: Register callbacks for
-            market events; see :class:`~realtime_stream.runtime.hooks.EventHook`.
-        on_connect, on_disconnect, on_gap, on_error, on_state_change: Register listeners for what
-            happens to the connection; see :class:`~realtime_stream.runtime.hooks.ListenerHook`.
+        on_trade: Registers callbacks for trades.
+        on_quote: Registers callbacks for quotes.
+        on_bar: Registers callbacks for minute bars.
+        on_updated_bar: Registers callbacks for minute bars sent again after a late trade.
+        on_daily_bar: Registers callbacks for running totals of the day.
+        on_status: Registers callbacks for halts and resumptions.
+        on_luld: Registers callbacks for limit-up limit-down bands.
+        on_correction: Registers callbacks for corrected trades.
+        on_cancel: Registers callbacks for cancelled trades.
+        on_imbalance: Registers callbacks for order imbalances.
+        on_orderbook: Registers callbacks for order books (crypto).
+        on_news: Registers callbacks for news articles.
+        on_connect: Registers listeners for each session that becomes connected.
+        on_disconnect: Registers listeners for each connected session that ends.
+        on_gap: Registers listeners for stretches of time in which events may have been missed.
+        on_error: Registers listeners for failures in the background.
+        on_state_change: Registers listeners for every move of the two state machines.
 
     Thread safety: every method may be called from any thread, several at once. From a callback
     everything but ``start``, ``restart`` and the two waits may be called; ``stop`` then returns at
@@ -309,7 +321,13 @@ class RealTimeStreamManager:
             StreamFailedError: The manager has failed; also raised by the iterator when it fails.
         """
         self._engine.check()
-        stream = EventStream(self._around.config.event_queue, timeout, self._engine.check)
+        engine = self._engine
+        stream = EventStream(
+            self._around.config.event_queue,
+            timeout,
+            check=engine.check,
+            before_wait=lambda: engine.forbid_in_callback("events()"),
+        )
         self._engine.open_stream(stream)
         return stream
 

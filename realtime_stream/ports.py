@@ -211,7 +211,7 @@ class ErrorEvent:
     Attributes:
         error: The typed error (or the user's own exception, for a failing callback).
         source: Where: ``session``, ``subscription``, ``callback``, ``get_symbols``,
-            ``credentials``, ``inbox``, ``lag``.
+            ``credentials``, ``inbox`` (events were dropped), ``lag`` (delivery is late).
         fatal: Whether the manager has failed with it.
     """
 
@@ -337,10 +337,11 @@ class Status:
         callback_errors: Calls of callbacks that raised.
         slow_callbacks: Calls that took longer than the threshold, per callback.
         running_callback: Name of the callback that is running now, if any.
+        reports_dropped: Reports to listeners dropped because callbacks were stuck for very long.
         queue_dropped: Events dropped by slow ``events()`` iterators.
         in_inbox: Events waiting for delivery.
         lag: From receive to delivery.
-        breaker: The circuit breaker.
+        breaker: The circuit breaker; it counts over the manager's life.
         gaps: How many gaps were reported.
         threads: Names of our threads that are alive.
     """
@@ -366,6 +367,7 @@ class Status:
     callback_errors: int = 0
     slow_callbacks: Mapping[str, int] = field(default_factory=dict)
     running_callback: str | None = None
+    reports_dropped: int = 0
     queue_dropped: int = 0
     in_inbox: int = 0
     lag: LagInfo = LagInfo()

@@ -85,6 +85,10 @@ class MarketEvent(Struct, frozen=True, kw_only=True, gc=False, eq=False):
             return NotImplemented
         return self.kind is other.kind and self._facts() == other._facts()
 
+    def __ne__(self, other: object) -> bool:
+        """The opposite of equality; a struct does not derive it by itself."""
+        return not self == other
+
     def __hash__(self) -> int:
         """Consistent with equality."""
         return hash((self.kind, self.symbol, self.timestamp_ns))
@@ -319,6 +323,10 @@ class BookLevel(Struct, frozen=True, gc=False, eq=False):
         if not isinstance(other, BookLevel):
             return NotImplemented
         return self.price == other.price and self.size == other.size
+
+    def __ne__(self, other: object) -> bool:
+        """The opposite of equality; a struct does not derive it by itself."""
+        return not self == other
 
     def __hash__(self) -> int:
         """Consistent with equality."""

@@ -82,7 +82,7 @@ class Resolver:
     def _run(self, key: tuple[str, int], future: Future[list[AddressInfo]]) -> None:
         try:
             addresses = _getaddrinfo(*key, 0)
-        except (OSError, UnicodeError) as exc:
+        except OSError as exc:
             self._forget(key)
             future.set_exception(exc)
         else:
@@ -95,7 +95,10 @@ class Resolver:
 
 
 def _getaddrinfo(host: str, port: int, flags: int) -> list[AddressInfo]:
-    return list(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags))
+    try:
+        return list(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags))
+    except UnicodeError as exc:  # a label that is empty or too long
+        raise socket.gaierror(socket.EAI_NONAME, "not a host name") from exc
 
 
 def _thread_name(owner: str) -> str:

@@ -35,7 +35,7 @@ from realtime_stream.errors import (
     WSConnectionError,
 )
 
-__all__ = ["Failure", "FailureKind", "SessionEnd", "classify", "server_error"]
+__all__ = ["Failure", "FailureKind", "SessionEnd", "classify", "harmless", "server_error"]
 
 _CONNECTION_LIMIT_WAIT: Final = 5.0  # seconds; a dropped holder's slot was free within 0.4 s
 _CONNECTION_LIMIT_WAIT_MAX: Final = 60.0
@@ -144,7 +144,7 @@ _SERVER_CODES: Final[dict[int, _ServerRow]] = {
 def server_error(code: int, message: str) -> DataProviderError:
     """The typed exception for an error message of the server."""
     _, _, error_type = _SERVER_CODES.get(code, _SERVER_ERROR_ROW)
-    return error_type(f"the server reports error {code}: {_one_line(message)}", code=code)
+    return error_type(f"the server reports error {code}: {harmless(message)}", code=code)
 
 
 def classify(end: SessionEnd, *, consecutive: int = 1) -> Failure:
@@ -211,7 +211,7 @@ def _of_http_status(status: int, retry_after: float | None) -> Failure:
 
 def _of_close_code(code: int | None, reason: str) -> Failure:
     code = _ABNORMAL_CLOSURE if code is None else code
-    said = f": {_one_line(reason)}" if reason else ""
+    said = f": {harmless(reason)}" if reason else ""
     text = f"the connection was closed with code {code}{said}"
     error = SessionClosedError(text, code=code)
     return Failure(FailureKind.CLOSED, _TRANSIENT, 0.0, code, text, error)
@@ -246,6 +246,8 @@ _EXCEPTIONS: Final[tuple[tuple[type[BaseException], FailureKind, str, _Maker], .
 
 _TYPED: Final[tuple[tuple[type[StreamingError], FailureKind, bool], ...]] = (
     (HandshakeTimeoutError, FailureKind.TIMEOUT, _TRANSIENT),
+    (HandshakeError, FailureKind.HANDSHAKE, _TRANSIENT),
+    (SessionClosedError, FailureKind.CLOSED, _TRANSIENT),
     (NameResolutionError, FailureKind.NAME_RESOLUTION, _TRANSIENT),
     (WSConnectionError, FailureKind.CONNECTION, _TRANSIENT),
     (ConfigurationError, FailureKind.CONFIGURATION, _FATAL),
@@ -271,6 +273,6 @@ def _fixed(kind: FailureKind, error: StreamingError, *, retryable: bool = _TRANS
     return Failure(kind, retryable, 0.0, None, str(error), error)
 
 
-def _one_line(text: str) -> str:
-    """The server's words, harmless in a log line."""
+def harmless(text: str) -> str:
+    """A server's words fit for a log line: ASCII, one line, at most 200 characters."""
     return ascii(text)[1:-1][:200]

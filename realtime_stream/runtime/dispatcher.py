@@ -97,7 +97,6 @@ class Dispatcher:
         while self._ended is None:
             self._handle(self._inbox.get(None))
         self.deliver_waiting()
-        self._queues.end()
         return self._ended
 
     def deliver_waiting(self) -> None:
@@ -158,7 +157,7 @@ class Dispatcher:
 
     def _answer(self, question: Question) -> None:
         try:
-            question.answer = self._guard.ask(question.function)
+            question.answer = self._guard.ask(question.function, question.name)
             question.answered = True
         finally:
             question.done()

@@ -71,12 +71,13 @@ class Engine:
         Raises:
             StreamingError: See ``RealTimeStreamManager.start``.
         """
-        self._forbid_in_callback("start()")
+        self.forbid_in_callback("start()")
         _check_timeout(timeout)
         deadline = time.monotonic() + timeout
         run, mine = self._begin(deadline, keep_memory=keep_memory)
         if timeout == 0:
-            self._board.try_lifecycle("ready", run.log)
+            if mine:
+                self._board.try_lifecycle("ready", run.log)
             return self._board.connection
         try:
             ready = self._board.wait(lambda: self._settled(run), deadline - time.monotonic())
@@ -115,7 +116,7 @@ class Engine:
         Raises:
             StreamingError: As :meth:`stop` and :meth:`start`.
         """
-        self._forbid_in_callback("restart()")
+        self.forbid_in_callback("restart()")
         deadline = time.monotonic() + timeout
         if self.run is not None:
             self.run.reported = True  # a restart is an answer to a failure
@@ -129,7 +130,7 @@ class Engine:
             StreamFailedError: The manager has failed.
             CallbackContextError: Called from a callback.
         """
-        self._forbid_in_callback("wait_until_connected()")
+        self.forbid_in_callback("wait_until_connected()")
         board = self._board
         board.wait(
             lambda: board.connected.is_set() or board.lifecycle not in ALIVE,
@@ -145,7 +146,7 @@ class Engine:
             StreamFailedError: The manager has failed.
             CallbackContextError: Called from a callback.
         """
-        self._forbid_in_callback("wait_until_stopped()")
+        self.forbid_in_callback("wait_until_stopped()")
         run = self.run
         if run is None:
             return True
@@ -156,8 +157,7 @@ class Engine:
     def open_stream(self, stream: EventStream) -> None:
         """Let ``stream`` see what is delivered; it ends with the run, or at once without one."""
         self._around.queues.open(stream)
-        run = self.run
-        if run is None or run.finished.is_set():
+        if self._board.lifecycle in {LifecycleState.STOPPED, LifecycleState.FAILED}:
             stream.close()
 
     def check(self) -> None:
@@ -235,7 +235,12 @@ class Engine:
             with contextlib.suppress(StopTimeoutError):  # a stuck callback: logged by _complain
                 self.stop(_ABORT_TIMEOUT)
 
-    def _forbid_in_callback(self, what: str) -> None:
+    def forbid_in_callback(self, what: str) -> None:
+        """Raise if the caller is a callback of the present run.
+
+        Raises:
+            CallbackContextError: It is.
+        """
         run = self.run
         if run is not None and run.in_dispatch_thread():
             msg = f"{what} must not be called from a callback: it would wait for itself"

@@ -20,7 +20,7 @@ __all__ = ["GapTracker"]
 _KEPT: Final = 1000  # reports kept for gaps()
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Hole:
     key: Subscription
     last: int | None
@@ -31,7 +31,7 @@ class _Hole:
         return GapEntry(self.key.channel, self.key.symbol, self.last, self.first, self.lost)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Report:
     cause: str
     start_ns: int
@@ -72,12 +72,15 @@ class GapTracker:
         for channel, symbols in latest.items():
             keys.update(dict.fromkeys(Subscription(channel, symbol) for symbol in symbols))
         for key in keys:
-            if key in self.open or key.symbol == ALL_SYMBOLS:
+            if key.symbol == ALL_SYMBOLS:
                 continue
-            last = latest.get(key.channel, {}).get(key.symbol)
-            hole = _Hole(key, None if last is None else last.timestamp_ns)
-            self.open[key] = hole
-            self._unreported.append(hole)
+            hole = self.open.get(key)
+            if hole is None:
+                last = latest.get(key.channel, {}).get(key.symbol)
+                hole = self.open[key] = _Hole(key, None if last is None else last.timestamp_ns)
+            # A hole that no event has closed since an earlier outage is part of this one too.
+            if hole not in self._unreported:
+                self._unreported.append(hole)
         if self._start_ns is None and self._unreported:
             self._start_ns = at_ns
 
@@ -89,19 +92,15 @@ class GapTracker:
 
     def connection_whole(self, at_ns: int, acknowledged: frozenset[Subscription]) -> Gap | None:
         """Report what was missed, of the keys that are served again."""
-        served = [
-            hole
-            for hole in self._unreported
-            if hole.key in acknowledged
-            or Subscription(hole.key.channel, ALL_SYMBOLS) in acknowledged
-            or hole.first is not None
-        ]
+
+        def is_served(key: Subscription) -> bool:
+            return key in acknowledged or Subscription(key.channel, ALL_SYMBOLS) in acknowledged
+
+        served = [h for h in self._unreported if is_served(h.key) or h.first is not None]
         start_ns = self._start_ns
         self._unreported = []
         self._start_ns = None
-        for hole in list(self.open.values()):
-            if hole not in served:
-                del self.open[hole.key]
+        self.open = {key: hole for key, hole in self.open.items() if is_served(key)}
         if not served or start_ns is None:
             return None
         return self._report(_Report("reconnect", start_ns, at_ns, served))

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, TypeVar
 
 from realtime_stream.errors import CallbackExitError
 from realtime_stream.ports import DeadLetter, ErrorEvent
-from realtime_stream.runtime.registry import Registration, callback_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from realtime_stream.clock import Clock
     from realtime_stream.runtime.log import EventLog
+    from realtime_stream.runtime.registry import Registration
 
 __all__ = ["CallbackGuard"]
 
@@ -65,33 +65,33 @@ class CallbackGuard:
         Raises:
             CallbackExitError: The callback raised something that must not be survived.
         """
-        self.running = registration.name
         started = self._clock.monotonic()
         error = self._call(registration.callback, registration.name, event)
         elapsed = self._clock.monotonic() - started
-        self.running = None
         if elapsed > self._slow:
             self.slow_calls[registration.name] += 1
             self._report("realtime_callback_slow", registration.name, seconds=round(elapsed, 6))
         if error is not None:
             self._failed(registration, event, error)
 
-    def ask(self, function: Callable[[], T]) -> T | Exception:
+    def ask(self, function: Callable[[], T], name: str) -> T | Exception:
         """Call a user function that gives an answer; an exception is returned, not raised.
+
+        Args:
+            function: What to call.
+            name: What it is called in reports.
 
         Raises:
             CallbackExitError: As in :meth:`deliver`.
         """
         answers: list[T] = []
-        name = callback_name(function)
-        self.running = name
         error = self._call(lambda _: answers.append(function()), name, None)
-        self.running = None
         return answers[0] if error is None else error
 
     def _call(
         self, function: Callable[[object], object], name: str, event: object
     ) -> Exception | None:
+        self.running = name
         try:
             function(event)
         except MemoryError as exc:
@@ -102,6 +102,8 @@ class CallbackGuard:
         except BaseException as exc:
             msg = f"callback {name} raised {type(exc).__name__}"
             raise CallbackExitError(msg) from exc
+        finally:
+            self.running = None
         return None
 
     def _failed(self, registration: Registration, event: object, error: Exception) -> None:

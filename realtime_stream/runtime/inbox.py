@@ -61,16 +61,18 @@ class Inbox:
         self._dropped: Counter[tuple[str, str]] = Counter()
         self._notices_dropped = 0
 
-    def put_frame(self, events: Sequence[MarketEvent], received: float) -> None:
-        """Append the events of one frame. Never blocks."""
+    def put_frame(self, events: Sequence[MarketEvent], received: float) -> int:
+        """Append the events of one frame; return how many had to be dropped. Never blocks."""
+        dropped = 0
         with self._condition:
             self._items.append(Frame(events, received))
             self._received += len(events)
             self._waiting += len(events)
             if self._waiting > self._capacity:
-                self._compact()
+                dropped = self._compact()
             if self._consumer_waits:
                 self._condition.notify()
+        return dropped
 
     def put(self, notice: object) -> None:
         """Append a notice. Never blocks."""
@@ -100,14 +102,6 @@ class Inbox:
                 self._notices -= 1
             return item
 
-    def drain(self) -> int:
-        """Throw away what is left; return how many events that were."""
-        with self._condition:
-            left = self._waiting
-            self._items.clear()
-            self._waiting = self._notices = 0
-            return left
-
     def counts(self) -> InboxCounts:
         """Totals, consistent with each other."""
         with self._condition:
@@ -123,7 +117,7 @@ class Inbox:
         # Notices are few and short-lived; the first frame is among the first items.
         return next((item.received for item in self._items if isinstance(item, Frame)), None)
 
-    def _compact(self) -> None:
+    def _compact(self) -> int:
         frames = [item for item in self._items if isinstance(item, Frame)]
         overflow = compact(frames, self._capacity // 2)
         self._dropped.update(overflow.dropped)
@@ -134,6 +128,7 @@ class Inbox:
         if overflow.bars:
             self._items.append(BarsDropped(tuple(overflow.bars)))
             self._notices += 1
+        return overflow.dropped.total()
 
     def _drop_oldest_notice(self) -> None:
         index = next(i for i, item in enumerate(self._items) if not isinstance(item, Frame))

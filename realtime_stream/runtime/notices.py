@@ -41,6 +41,7 @@ class Question:
     """
 
     function: Callable[[], object]
+    name: str
     done: Callable[[], None]
     answer: object = None
     answered: bool = field(default=False)

@@ -22,28 +22,38 @@ class EventStream(Iterator[MarketEvent]):
     Thread safety: one thread iterates; :meth:`close` may be called from any.
     """
 
-    def __init__(self, capacity: int, timeout: float | None, check: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        capacity: int,
+        timeout: float | None,
+        *,
+        check: Callable[[], None],
+        before_wait: Callable[[], None],
+    ) -> None:
         """Made by ``manager.events()``.
 
         Args:
             capacity: Events that may wait.
             timeout: Seconds to wait for the next event; ``None`` waits until the stream ends.
             check: Raises if the manager has failed.
+            before_wait: Raises if the caller must not wait (a callback waits for itself).
         """
         self._timeout = timeout
         self._check = check
+        self._before_wait = before_wait
         self._condition = threading.Condition()  # guards every attribute below
         self._events: deque[MarketEvent] = deque(maxlen=capacity)
         self._ended = False
         self.dropped = 0
 
-    def put(self, event: MarketEvent) -> None:
-        """Append an event (dispatch thread)."""
+    def put(self, event: MarketEvent) -> bool:
+        """Append an event (dispatch thread); tell whether the oldest had to go."""
         with self._condition:
-            if len(self._events) == self._events.maxlen:
-                self.dropped += 1
+            full = len(self._events) == self._events.maxlen
+            self.dropped += full
             self._events.append(event)
             self._condition.notify()
+        return full
 
     def close(self) -> None:
         """End the iteration once the waiting events are taken."""
@@ -52,9 +62,16 @@ class EventStream(Iterator[MarketEvent]):
             self._condition.notify_all()
 
     def __next__(self) -> MarketEvent:
-        """The next event."""
+        """The next event.
+
+        Raises:
+            StopIteration: None came in time, or the manager is stopped.
+            StreamFailedError: The manager has failed.
+            CallbackContextError: Called from a callback while no event waits.
+        """
         with self._condition:
             if not self._events and not self._ended:
+                self._before_wait()
                 self._condition.wait_for(lambda: self._events or self._ended, self._timeout)
             if self._events:
                 return self._events.popleft()
@@ -73,8 +90,8 @@ class EventQueues:
 
     def __init__(self) -> None:
         """No streams yet."""
-        self._lock = threading.Lock()  # guards every attribute below
-        self._dropped_before = 0
+        self._lock = threading.Lock()  # guards the replacement of active
+        self.dropped = 0  # counted by the dispatch thread
         self.active: tuple[weakref.ref[EventStream], ...] = ()
 
     def open(self, stream: EventStream) -> None:
@@ -87,19 +104,13 @@ class EventQueues:
         """Hand an event to every open stream (dispatch thread)."""
         for reference in self.active:
             stream = reference()
-            if stream is not None:
-                stream.put(event)
+            if stream is not None and stream.put(event):
+                self.dropped += 1
 
     def end(self) -> None:
         """Close every stream: the run is over."""
         with self._lock:
             streams = [stream for ref in self.active if (stream := ref()) is not None]
-            self._dropped_before += sum(stream.dropped for stream in streams)
             self.active = ()
         for stream in streams:
             stream.close()
-
-    def dropped(self) -> int:
-        """Events dropped because a stream was not read fast enough."""
-        streams = [stream for ref in self.active if (stream := ref()) is not None]
-        return self._dropped_before + sum(stream.dropped for stream in streams)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ __all__ = ["LISTENERS", "Callback", "Registration", "Registry", "Routes", "callb
 Callback: TypeAlias = Callable[[Any], object]
 
 LISTENERS: Final = ("connect", "disconnect", "gap", "error", "state_change")
+_numbers: Final = itertools.count(1)
 _NONE: Final[tuple[Registration, ...]] = ()
 
 
@@ -36,7 +38,9 @@ def _check_callback(callback: object) -> None:
     if not callable(callback):
         msg = f"callback must be callable, not {type(callback).__name__}"
         raise ConfigurationError(msg)
-    if inspect.iscoroutinefunction(callback):
+    if inspect.iscoroutinefunction(callback) or inspect.iscoroutinefunction(
+        type(callback).__call__
+    ):
         msg = "callback must be a plain function: coroutine functions are never awaited here"
         raise ConfigurationError(msg)
 
@@ -55,6 +59,7 @@ class Registration:
         self.symbols = symbols
         self.callback = callback
         self.name = callback_name(callback)
+        self.number = next(_numbers)
         self._registry = registry
 
     def remove(self) -> None:
@@ -102,10 +107,8 @@ class Routes:
         self, event: News, symbols: dict[str, tuple[Registration, ...]]
     ) -> tuple[Registration, ...]:
         for_all = self.for_all[event.channel]
-        merged = dict.fromkeys(for_all)
-        for symbol in event.symbols:
-            merged.update(dict.fromkeys(symbols.get(symbol, _NONE)))
-        return tuple(merged)
+        chosen = set(for_all).union(*(symbols.get(symbol, _NONE) for symbol in event.symbols))
+        return tuple(sorted(chosen, key=lambda registration: registration.number))
 
 
 class Registry:

@@ -141,6 +141,7 @@ class Run:
 
     def start(self) -> None:
         """Move the lifecycle to starting and start both threads."""
+        self._around.queues.dropped = 0
         self._board.begin(self.inbox.put)
         self._board.move_lifecycle("start", self.log)
         try:
@@ -195,6 +196,7 @@ class Run:
         finally:
             self.supervisor.stop()
             self._end_lifecycle()
+            self._around.queues.end()  # after the final state is set: iterators ask for it
             self.ended_at = self._around.clock.monotonic()
             self.finished.set()
             self._board.wake()

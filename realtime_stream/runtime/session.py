@@ -8,7 +8,7 @@ from collections import deque
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from realtime_stream.errors import SubscriptionRefusedError
+from realtime_stream.errors import StreamingError, SubscriptionRefusedError
 from realtime_stream.ports import (
     Acknowledged,
     Authenticated,
@@ -21,7 +21,7 @@ from realtime_stream.ports import (
     ServerReport,
     Settled,
 )
-from realtime_stream.resilience.failures import Failure, server_error
+from realtime_stream.resilience.failures import Failure, harmless, server_error
 from realtime_stream.runtime.notices import SessionSettled
 
 if TYPE_CHECKING:
@@ -135,17 +135,25 @@ class SessionRecorder:
         """See :class:`~realtime_stream.ports.SessionListener`."""
         now = self._clock.monotonic()
         self.last_received_ns = received_ns
-        self._inbox.put_frame(events, now)
+        dropped = self._inbox.put_frame(events, now)
+        if dropped:
+            self._overflowed(dropped)
         if self._stable_at is not None and now >= self._stable_at:
             self.note_stability()
         if self._lag.watch(now):
             self._log.write(logging.WARNING, "realtime_feed_lagging")
+            self._inbox.put(ErrorEvent(StreamingError("a callback holds up delivery"), "lag"))
         if self._log.is_debug():
             self._log_frame(events)
 
     def on_control(self, control: Control) -> None:
         """See :class:`~realtime_stream.ports.SessionListener`."""
         self._handlers[type(control)](control)
+
+    def _overflowed(self, dropped: int) -> None:
+        self._log.write(logging.WARNING, "realtime_inbox_overflow", dropped=dropped)
+        text = f"the callbacks are too slow: {dropped} events were dropped"
+        self._inbox.put(ErrorEvent(StreamingError(text), "inbox"))
 
     def _log_frame(self, events: Sequence[MarketEvent]) -> None:
         now_ns = self._data_clock.utc_now_ns()
@@ -169,10 +177,8 @@ class SessionRecorder:
         self.update(acknowledged=control.subscriptions)
 
     def _on_refused(self, control: Refused) -> None:
-        refused = {
-            **self.view.refused,
-            **dict.fromkeys(control.subscriptions, f"{control.code}: {control.text}"),
-        }
+        why = f"{control.code}: {harmless(control.text)}"
+        refused = {**self.view.refused, **dict.fromkeys(control.subscriptions, why)}
         self.update(refused=refused)
         self._log.write(
             logging.WARNING,
@@ -181,7 +187,7 @@ class SessionRecorder:
             count=len(control.subscriptions),
         )
         named = ", ".join(f"{s.channel} {s.symbol}" for s in sorted(control.subscriptions)[:20])
-        text = f"the server refused {named}: {control.code} {control.text}"
+        text = f"the server refused {named}: {why}"
         error = SubscriptionRefusedError(text, code=control.code)
         self._inbox.put(ErrorEvent(error, "subscription"))
 

@@ -29,6 +29,7 @@ def snapshot(around: Surroundings, engine: Engine) -> Status:
     run.recorder.note_stability()
     view, counts, guard = run.recorder.view, run.inbox.counts(), run.guard
     now, data_now = around.clock.monotonic(), around.data_clock.utc_now_ns()
+    refused = {s: w for s, w in view.refused.items() if s in wanted - view.acknowledged}
     until = now if run.ended_at is None else run.ended_at
     ages = {
         Subscription(channel, symbol): (data_now - event.received_ns) / 1e9
@@ -48,7 +49,7 @@ def snapshot(around: Surroundings, engine: Engine) -> Status:
         connected_for=0.0 if view.connected_since is None else now - view.connected_since,
         wanted=wanted,
         acknowledged=view.acknowledged,
-        refused=MappingProxyType(view.refused),
+        refused=MappingProxyType(refused),
         ages=MappingProxyType(ages),
         received=counts.received,
         delivered=MappingProxyType(dict(run.dispatcher.delivered)),
@@ -58,7 +59,8 @@ def snapshot(around: Surroundings, engine: Engine) -> Status:
         callback_errors=guard.errors,
         slow_callbacks=MappingProxyType(dict(guard.slow_calls)),
         running_callback=guard.running,
-        queue_dropped=around.queues.dropped(),
+        reports_dropped=counts.notices_dropped,
+        queue_dropped=around.queues.dropped,
         in_inbox=counts.waiting,
         lag=run.lag.info(now, counts.oldest),
         breaker=around.breaker.info(),

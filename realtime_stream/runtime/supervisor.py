@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, cast
 
 from realtime_stream.errors import AuthenticationError, ConfigurationError, StreamingError
-from realtime_stream.ports import ConnectionState, DisconnectEvent, ErrorEvent, MarketDataProvider
+from realtime_stream.ports import DisconnectEvent, ErrorEvent, MarketDataProvider
 from realtime_stream.resilience.failures import Failure, FailureKind, SessionEnd, classify
 from realtime_stream.runtime.notices import Question, SessionLost
+from realtime_stream.runtime.registry import callback_name
 
 if TYPE_CHECKING:
     import random
@@ -71,6 +73,7 @@ class Supervisor:
         self._wake = threading.Event()  # set: look again (stopped, wanted changed, answer came)
         self._stopping = threading.Event()
         self._wanted_lock = threading.Lock()  # guards the order of set_wanted calls
+        self._not_before = -math.inf  # monotonic time before which no attempt is made
         self._same_kind: tuple[FailureKind | None, int] = (None, 0)
 
     def stop(self) -> None:
@@ -99,13 +102,17 @@ class Supervisor:
         return wanted
 
     def _step(self) -> Failure | None:
-        self._wake.clear()
         self._refresh_symbols()
+        self._wake.clear()
         wanted = self._publish_wanted()
         if self._stopping.is_set():
             return None
         if not wanted:
             self._idle()
+            return None
+        held_back = self._not_before - self._clock.monotonic()
+        if held_back > 0:  # the wait was left while nothing was wanted
+            self._pause(held_back)
             return None
         if not self._breaker.can_attempt_connection():
             self._board.move_connection("circuit_open", self._log)
@@ -122,8 +129,6 @@ class Supervisor:
         recorder = self._recorder
         connection_id = self._log.next_connection()
         recorder.begin()
-        if self._board.connection in {ConnectionState.CONNECTING, ConnectionState.CONNECTED}:
-            self._board.move_connection("lost", self._log)  # a session that we ended ourselves
         self._board.move_connection("connect", self._log)
         self._log.write(
             logging.INFO,
@@ -139,10 +144,26 @@ class Supervisor:
             self._breaker.release()
         else:
             failure = self._judge(end, stable=stable)
+        final = failure is not None and self._is_final(failure)
+        # The state moves first: whoever is told of the end must not see the old state.
+        self._board.move_connection(self._trigger(failure, final=final), self._log)
         self._announce(connection_id, acknowledged, failure, connected=connected)
+        if failure is None or final:
+            return failure
+        self._inbox.put(ErrorEvent(failure.error, "session"))
+        self._wait_after(failure)
+        return None
+
+    def _is_final(self, failure: Failure) -> bool:
+        exhausted = self._config.reconnect.exhausted(self._recorder.view.consecutive)
+        return exhausted or not failure.retryable
+
+    def _trigger(self, failure: Failure | None, *, final: bool) -> str:
+        if final or self._stopping.is_set():
+            return "end"
         if failure is None:
-            return None
-        return self._after_failure(failure)
+            return "lost" if self._registry.wanted() else "idle"
+        return "circuit_open" if self._breaker.retry_in() else "lost"
 
     def _run_session(self) -> SessionEnd:
         try:
@@ -187,20 +208,14 @@ class Supervisor:
         event = DisconnectEvent(connection_id, failure, consecutive) if connected else None
         self._inbox.put(SessionLost(self._recorder.last_received_ns, acknowledged, event))
 
-    def _after_failure(self, failure: Failure) -> Failure | None:
-        """Give up, or wait as long as policy, server and breaker ask for."""
-        policy, consecutive = self._config.reconnect, self._recorder.view.consecutive
-        if not failure.retryable or policy.exhausted(consecutive):
-            return failure
-        self._inbox.put(ErrorEvent(failure.error, "session"))
-        retry_in = self._breaker.retry_in()
-        self._board.move_connection("circuit_open" if retry_in else "lost", self._log)
-        self._pause(max(policy.delay(consecutive, self._rng), failure.min_wait, retry_in))
-        return None
+    def _wait_after(self, failure: Failure) -> None:
+        """Wait as long as policy, server and breaker ask for."""
+        delay = self._config.reconnect.delay(self._recorder.view.consecutive, self._rng)
+        self._pause(max(delay, failure.min_wait, self._breaker.retry_in()))
 
     def _pause(self, seconds: float) -> None:
         """Wait ``seconds``; ends early when stopped or when nothing is wanted any more."""
-        deadline = self._clock.monotonic() + seconds
+        deadline = self._not_before = self._clock.monotonic() + seconds
         self._recorder.update(next_attempt_at=deadline)
         self._log.write(logging.INFO, "realtime_feed_waiting", seconds=round(seconds, 3))
         while not self._stopping.is_set():
@@ -215,13 +230,13 @@ class Supervisor:
     def _refresh_symbols(self) -> None:
         if self._get_symbols is None:
             return
-        answer = self._ask(self._get_symbols, "get_symbols")
+        get_symbols = self._get_symbols
+        answer = self._ask(lambda: _listed(get_symbols()), get_symbols, "get_symbols")
         if answer is None:
             return
-        symbols = (answer, "") if isinstance(answer, str) else answer  # one string is a mistake
         try:
-            self._registry.set_dynamic(cast("Iterable[str]", symbols))
-        except (ConfigurationError, TypeError) as exc:
+            self._registry.set_dynamic(cast("tuple[str, ...]", answer))
+        except ConfigurationError as exc:
             self._inbox.put(ErrorEvent(exc, "get_symbols"))
 
     def _credentials(self) -> Credentials | None:
@@ -232,15 +247,18 @@ class Supervisor:
         """
         if self._config.credentials is None:
             return self._config.resolve_credentials()
-        answer = self._ask(self._config.resolve_credentials, "credentials")
+        resolve = self._config.resolve_credentials
+        answer = self._ask(resolve, self._config.credentials, "credentials")
         if answer is None and not self._stopping.is_set():
             msg = "the credentials callable gave no key pair"
             raise AuthenticationError(msg)
         return cast("Credentials | None", answer)
 
-    def _ask(self, function: Callable[[], object], source: str) -> object | None:
+    def _ask(
+        self, function: Callable[[], object], asked: Callable[..., object], source: str
+    ) -> object | None:
         """Have a user function called on the dispatch thread; ``None`` when there is no answer."""
-        question = Question(function, self._wake.set)
+        question = Question(function, callback_name(asked), self._wake.set)
         self._inbox.put(question)
         deadline = self._clock.monotonic() + self._config.symbols_timeout
         while not question.answered and not self._stopping.is_set():
@@ -255,3 +273,11 @@ class Supervisor:
             self._inbox.put(ErrorEvent(question.answer, source))
             return None
         return question.answer
+
+
+def _listed(symbols: Iterable[str]) -> tuple[str, ...]:
+    """The answer of ``get_symbols``, taken to its end on the thread that may run user code."""
+    if isinstance(symbols, str):
+        msg = "get_symbols must return several strings, not one"
+        raise ConfigurationError(msg)
+    return tuple(symbols)

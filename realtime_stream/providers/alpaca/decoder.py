@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import msgspec
@@ -25,6 +25,8 @@ _TIMESTAMP_EXT: Final = -1
 _SECONDS_MASK: Final = (1 << 34) - 1
 _NS: Final = 1_000_000_000
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_FIRST_NS: Final = (datetime.min.replace(tzinfo=UTC) - _EPOCH) // timedelta(seconds=1) * _NS
+_LAST_NS: Final = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // timedelta(seconds=1) * _NS
 _CONTROL: Final = (wire.Success, wire.ServerError, wire.Subscriptions)
 
 # What a decoder may raise on bytes that nobody checked: malformed or mistyped data, text that is
@@ -49,7 +51,8 @@ class FrameDecoder:
 
     def __init__(self, codec: Literal["msgpack", "json"]) -> None:
         """Build the decoders."""
-        kind = msgspec.msgpack if codec == "msgpack" else msgspec.json
+        self._binary = codec == "msgpack"
+        kind = msgspec.msgpack if self._binary else msgspec.json
         frame: Any = kind.Decoder(list[wire.WireMessage])
         self._decode_frame: Callable[[bytes | str], list[Any]] = frame.decode
         parts: Any = kind.Decoder(list[msgspec.Raw])
@@ -65,6 +68,8 @@ class FrameDecoder:
             received_ns: Stamped on every event.
         """
         decoded = Decoded()
+        if self._binary and isinstance(data, str):
+            data = data.encode("utf-8", "replace")  # will be rejected as what it is
         try:
             messages = self._decode_frame(data)
             _sort(messages, received_ns, decoded)
@@ -113,7 +118,7 @@ def _nanoseconds(stamp: wire.WireTime) -> int:
         ValueError: Neither a timestamp extension nor an RFC-3339 string.
     """
     if isinstance(stamp, str):
-        return _parse_rfc3339(stamp)
+        return _in_range(_parse_rfc3339(stamp))
     data = bytes(stamp.data)
     if stamp.code == _TIMESTAMP_EXT:
         match len(data):
@@ -124,12 +129,22 @@ def _nanoseconds(stamp: wire.WireTime) -> int:
                 return (value & _SECONDS_MASK) * _NS + (value >> 34)
             case 12:
                 seconds = int.from_bytes(data[4:], "big", signed=True)
-                return seconds * _NS + int.from_bytes(data[:4], "big")
+                return _in_range(seconds * _NS + int.from_bytes(data[:4], "big"))
     msg = f"not a timestamp: extension {stamp.code} of {len(data)} bytes"
     raise ValueError(msg)
 
 
+def _in_range(timestamp_ns: int) -> int:
+    if not _FIRST_NS <= timestamp_ns <= _LAST_NS:
+        msg = f"timestamp beyond the years 1 to 9999: {timestamp_ns} ns"
+        raise ValueError(msg)
+    return timestamp_ns
+
+
 def _parse_rfc3339(text: str) -> int:
+    if "," in text:  # the parser below would take it for a decimal point
+        msg = f"not a timestamp: {ascii(text)[:40]}"
+        raise ValueError(msg)
     head, dot, tail = text.partition(".")
     fraction = ""
     if dot:

@@ -101,12 +101,12 @@ def _close_reason(closed: ConnectionClosed) -> str:
 
 
 def _retry_after(refused: InvalidStatusCode, now_ns: int) -> float | None:
-    text = refused.headers.get("Retry-After", "").strip()
+    text = next(iter(refused.headers.get_all("Retry-After")), "").strip()
     if text.isascii() and text.isdigit():
         return float(text)
     try:
         moment = parsedate_to_datetime(text)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)

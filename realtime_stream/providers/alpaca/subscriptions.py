@@ -50,10 +50,13 @@ class SubscriptionPlan:
         self.outstanding: Request | None = None
         self._asked: set[Subscription] = set()
         self._halves: deque[frozenset[Subscription]] = deque()
-        self._repeats: Counter[Subscription] = Counter()
+        self._repeats: Counter[Subscription] = Counter()  # subscribes without an effect
+        self._kept: Counter[Subscription] = Counter()  # unsubscribes without an effect
 
     def want(self, wanted: frozenset[Subscription]) -> None:
-        """Replace what is wanted; a refusal is forgotten once its entry is not wanted."""
+        """Replace what is wanted; an entry's past is forgotten with its wish."""
+        for entry in self.wanted ^ wanted:
+            del self._repeats[entry], self._kept[entry]
         self.wanted = wanted
         self.refused = {e: why for e, why in self.refused.items() if e in wanted}
 
@@ -76,7 +79,8 @@ class SubscriptionPlan:
         """The next message to send, if one is due and none is outstanding."""
         if self.outstanding is not None:
             return None
-        surplus = (self.acknowledged & self._asked) - self.wanted
+        surplus = set(self.acknowledged & self._asked - self.wanted)
+        surplus = {e for e in surplus if self._kept[e] <= MAX_REPEATS}  # the server will not let go
         if surplus:
             entries = frozenset(sorted(surplus)[:_MAX_ENTRIES])
             self.outstanding = Request("unsubscribe", entries)
@@ -97,16 +101,18 @@ class SubscriptionPlan:
             self.refused = {e: why for e, why in self.refused.items() if why[0] != _SYMBOL_LIMIT}
         if request is not None and request.action == "subscribe":
             self._repeats.update(request.entries - served)
+        elif request is not None:
+            self._kept.update(request.entries & served)
+        for entry in served:
+            del self._repeats[entry]
 
     def on_no_answer(self) -> None:
         """The outstanding request was not answered in time: it will be made again."""
         request, self.outstanding = self.outstanding, None
         if request is None:
             return
-        self._repeats.update(request.entries)
-        if request.action == "unsubscribe":
-            unanswered = {e for e in request.entries if self._repeats[e] > MAX_REPEATS}
-            self.acknowledged -= unanswered
+        counter = self._repeats if request.action == "subscribe" else self._kept
+        counter.update(request.entries)
 
     def on_error(self, code: int, text: str) -> frozenset[Subscription]:
         """The server refused the outstanding request; return what is refused for good by that."""

@@ -179,8 +179,7 @@ class TapSession:
         Raises:
             ProtocolError: It is not what the protocol says comes now.
         """
-        decoded = None if isinstance(data, str) else self._decoder.decode(data, 0)
-        controls = [] if decoded is None else decoded.controls
+        controls = self._decoder.decode(data, 0).controls
         control = controls[0] if len(controls) == 1 else None
         if isinstance(control, wire.ServerError):
             self.facts.server_error = (control.code, control.msg)
@@ -201,8 +200,7 @@ class TapSession:
     def _take(self, data: str | bytes) -> None:
         """Decode a frame and hand it on."""
         received_ns = self._data_clock.utc_now_ns()
-        raw = data.encode("utf-8", "replace") if isinstance(data, str) else data
-        decoded = self._decoder.decode(raw, received_ns)
+        decoded = self._decoder.decode(data, received_ns)
         if decoded.events:
             self.facts.server_error = None  # the session outlived the error
             self._listener.on_frame(decoded.events, received_ns)
@@ -222,13 +220,13 @@ class TapSession:
                 for symbol in getattr(control, name) or ()
             )
         )
-        served = self._plan.acknowledged
-        self._listener.on_control(
-            Acknowledged(
-                frozenset(s for s in self._wanted() if self._endpoint.to_wire(s) in served)
-            )
-        )
+        self._publish_acknowledged()
         self._answered.set()
+
+    def _publish_acknowledged(self) -> None:
+        served, to_wire = self._plan.acknowledged, self._endpoint.to_wire
+        ours = frozenset(s for s in self._wanted() if to_wire(s) in served)
+        self._listener.on_control(Acknowledged(ours))
 
     def _on_server_error(self, control: wire.ServerError) -> None:
         self.facts.server_error = (control.code, control.msg)
@@ -275,6 +273,7 @@ class TapSession:
                 return False
             await self._changed.wait()
             self._changed.clear()
+            self._publish_acknowledged()  # what is wanted now may be served already
             return True
         self._answered.clear()
         try:
