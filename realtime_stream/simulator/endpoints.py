@@ -1,37 +1,27 @@
-"""Which streams there are, where, and with which channels."""
+"""Where Alpaca's streams are and what each can carry.
+
+Source: Alpaca's pages on real-time stock, crypto, option and news data.
+"""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["CHANNEL_OF_TYPE", "ENDPOINTS", "Endpoint", "path_of"]
+__all__ = [
+    "ALL_SYMBOLS",
+    "CHANNEL_OF_TYPE",
+    "ENDPOINTS",
+    "MARKETS",
+    "Endpoint",
+    "Market",
+    "endpoint_for",
+]
 
+ALL_SYMBOLS: Final = "*"
 
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """One stream: its market, feed and channels."""
-
-    market: str
-    feed: str
-    channels: tuple[str, ...]
-
-
-_BARS: Final = ("bars", "updatedBars", "dailyBars")
-_STOCKS: Final = (
-    "trades", "quotes", *_BARS, "statuses", "lulds", "imbalances", "corrections", "cancelErrors"
-)  # fmt: skip
-_CRYPTO: Final = ("trades", "quotes", "orderbooks", *_BARS)
-_OPTIONS: Final = ("trades", "quotes")
-
-ENDPOINTS: Final[dict[str, Endpoint]] = {
-    **{f"/v2/{f}": Endpoint("stocks", f, _STOCKS) for f in ("iex", "sip", "delayed_sip", "test")},
-    **{f"/v1beta1/{f}": Endpoint("stocks", f, _STOCKS) for f in ("boats", "overnight")},
-    **{f"/v1beta3/crypto/{f}": Endpoint("crypto", f, _CRYPTO) for f in ("us", "us-1", "eu-1")},
-    **{f"/v1beta1/{f}": Endpoint("options", f, _OPTIONS) for f in ("indicative", "opra")},
-    "/v1beta1/news": Endpoint("news", "news", ("news",)),
-}
-
+# Channel of each message type; corrections and cancelErrors come with trades.
 CHANNEL_OF_TYPE: Final[dict[str, str]] = {
     "t": "trades",
     "q": "quotes",
@@ -40,22 +30,132 @@ CHANNEL_OF_TYPE: Final[dict[str, str]] = {
     "d": "dailyBars",
     "s": "statuses",
     "l": "lulds",
-    "i": "imbalances",
-    "o": "orderbooks",
     "c": "corrections",
     "x": "cancelErrors",
+    "i": "imbalances",
+    "o": "orderbooks",
     "n": "news",
 }
 
+_MAX_SYMBOL_LENGTH: Final = 24
+_DOTTED_OR_SLASHED: Final = re.compile(r"[A-Z0-9]+(?:[./-][A-Z0-9]+)*")
+_PAIR: Final = re.compile(r"[A-Z0-9]+/[A-Z0-9]+")
+_CONTRACT: Final = re.compile(r"[A-Z0-9]{1,6}[0-9]{6}[CP][0-9]{8}")
 
-def path_of(market: str, feed: str) -> str:
-    """The URL path of a stream.
+
+@dataclass(frozen=True, slots=True)
+class Market:
+    """What the feeds of one market have in common.
+
+    Attributes:
+        name: "stocks", "crypto", "options" or "news".
+        channels: Channels, in the order of an acknowledgement.
+        mirrored: Channels that the server subscribes and unsubscribes together with trades.
+        symbol: Form of a symbol.
+        default_feed: The feed that is meant when none is named.
+    """
+
+    name: str
+    channels: tuple[str, ...]
+    mirrored: frozenset[str]
+    symbol: re.Pattern[str]
+    default_feed: str
+
+    def accepts_symbol(self, symbol: str) -> bool:
+        """Whether the server takes it for a symbol; ``"*"`` means every symbol."""
+        if symbol == ALL_SYMBOLS:
+            return True
+        return len(symbol) <= _MAX_SYMBOL_LENGTH and self.symbol.fullmatch(symbol) is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One feed.
+
+    Attributes:
+        market: Its market.
+        feed: Its name.
+        path: Path of its URL.
+        listed: Channels that an acknowledgement names even when they are empty.
+    """
+
+    market: Market
+    feed: str
+    path: str
+    listed: tuple[str, ...]
+
+
+_BARS: Final = ("bars", "updatedBars", "dailyBars")
+
+MARKETS: Final[dict[str, Market]] = {
+    market.name: market
+    for market in (
+        Market(
+            "stocks",
+            (
+                *("trades", "quotes", *_BARS, "statuses", "lulds"),
+                *("corrections", "cancelErrors", "imbalances"),
+            ),
+            frozenset({"corrections", "cancelErrors"}),
+            _DOTTED_OR_SLASHED,
+            "iex",
+        ),
+        Market(
+            "crypto",
+            ("trades", "quotes", "orderbooks", *_BARS),
+            frozenset(),
+            _PAIR,
+            "us",
+        ),
+        Market(
+            "options",
+            ("trades", "quotes"),
+            frozenset(),
+            _CONTRACT,
+            "indicative",
+        ),
+        Market("news", ("news",), frozenset(), _DOTTED_OR_SLASHED, "news"),
+    )
+}
+
+# The test stream acknowledges these three; Alpaca's page on the streams shows it.
+_TEST_LISTED: Final = ("trades", "quotes", "bars")
+
+
+def _endpoints() -> dict[str, Endpoint]:
+    paths = {
+        **{("stocks", feed): f"/v2/{feed}" for feed in ("iex", "sip", "delayed_sip", "test")},
+        **{("stocks", feed): f"/v1beta1/{feed}" for feed in ("boats", "overnight")},
+        **{("crypto", feed): f"/v1beta3/crypto/{feed}" for feed in ("us", "us-1", "eu-1")},
+        **{("options", feed): f"/v1beta1/{feed}" for feed in ("indicative", "opra")},
+        ("news", "news"): "/v1beta1/news",
+    }
+    return {
+        path: Endpoint(
+            MARKETS[market],
+            feed,
+            path,
+            _TEST_LISTED if feed == "test" else MARKETS[market].channels,
+        )
+        for (market, feed), path in paths.items()
+    }
+
+
+ENDPOINTS: Final[dict[str, Endpoint]] = _endpoints()
+
+
+def endpoint_for(market: str, feed: str | None = None) -> Endpoint:
+    """The endpoint of a feed; without one, of the market's default feed.
 
     Raises:
-        ValueError: There is no such stream.
+        ValueError: There is no such market or feed.
     """
-    for path, endpoint in ENDPOINTS.items():
-        if (endpoint.market, endpoint.feed) == (market, feed):
-            return path
-    msg = f"no stream for market {market!r} and feed {feed!r}"
-    raise ValueError(msg)
+    if market not in MARKETS:
+        msg = f"unknown market {market!r}; allowed are {', '.join(MARKETS)}"
+        raise ValueError(msg)
+    wanted = feed if feed is not None else MARKETS[market].default_feed
+    feeds = {each.feed: each for each in ENDPOINTS.values() if each.market.name == market}
+    if wanted not in feeds:
+        msg = f"{market} has no feed {wanted!r}; allowed are {', '.join(feeds)}"
+        raise ValueError(msg)
+    return feeds[wanted]

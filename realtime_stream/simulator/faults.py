@@ -1,178 +1,247 @@
-"""Faults on demand: what the simulator does wrong, switched while it runs."""
+"""Faults on demand: what the simulator is told to do wrong, while it runs."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Final, Literal, get_args
 
-__all__ = ["Faults", "Stage"]
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable
 
-Stage: TypeAlias = Literal["http", "greeting", "auth", "subscription"]
+__all__ = ["Faults", "HttpRefusal", "Stage"]
+
+Stage = Literal["http", "greeting", "auth", "subscription"]
+
+_STAGES: Final = get_args(Stage)
 
 
 @dataclass(slots=True)
-class _Refusal:
-    code: int
-    text: str | None = None
-    retry_after: float | None = None
-    channels: frozenset[str] = frozenset()
-    symbols: frozenset[str] = frozenset()
-    times: int | None = None
+class _Rule:
+    """One refusal; ``times`` counts down, ``None`` is for ever."""
 
-    def matches(self, channels: Collection[str], symbols: Collection[str]) -> bool:
-        return (not self.channels or not self.channels.isdisjoint(channels)) and (
-            not self.symbols or not self.symbols.isdisjoint(symbols)
+    times: int | None
+
+    def use(self) -> bool:
+        """Whether it still applies; uses it up once."""
+        if self.times is None:
+            return True
+        self.times -= 1
+        return self.times >= 0
+
+
+@dataclass(slots=True)
+class HttpRefusal(_Rule):
+    """An HTTP status instead of the upgrade, with the seconds of its Retry-After header."""
+
+    status: HTTPStatus
+    retry_after: float | None
+
+
+@dataclass(slots=True)
+class _AuthRefusal(_Rule):
+    code: int
+    message: str | None
+
+
+@dataclass(slots=True)
+class _SubscriptionRefusal(_Rule):
+    code: int
+    channels: frozenset[str] | None
+    symbols: frozenset[str] | None
+
+    def matches(self, wanted: Iterable[tuple[str, str]]) -> bool:
+        return any(
+            (self.channels is None or channel in self.channels)
+            and (self.symbols is None or symbol in self.symbols)
+            for channel, symbol in wanted
         )
 
 
-@dataclass(slots=True)
-class _State:
-    http: _Refusal | None = None
-    auth: _Refusal | None = None
-    subscription: _Refusal | None = None
-    silent: Stage | None = None
-    muted: bool = False
-    deaf: bool = False
-    closed: bool = False
-    greeting: bytes | None = None
-    left_out: frozenset[str] = frozenset()
+def _ignore(_on: bool) -> None:
+    """Nothing runs yet that could be told."""
 
 
 class Faults:
-    """Each fault holds for what happens after the call, until :meth:`clear`.
+    """What to do wrong from now on; what has happened already is not undone.
 
-    Thread safety: every method may be called from any thread.
+    Faults are independent of each other. ``times`` limits how often one applies; without it, it
+    applies until :meth:`clear`.
+
+    Thread safety: every method may be called from any thread but the simulator's own.
     """
 
-    def __init__(self, on_change: Callable[[], None]) -> None:
-        """Everything works; ``on_change`` is called, without the lock, after every switch."""
-        self._on_change = on_change
-        self._lock = threading.Lock()  # guards _state
-        self._state = _State()
+    def __init__(
+        self,
+        *,
+        on_refuse_connections: Callable[[bool], None] = _ignore,
+        on_stop_reading: Callable[[bool], None] = _ignore,
+    ) -> None:
+        """Made by the simulator, which passes what it does about its sockets."""
+        self._on_refuse_connections = on_refuse_connections
+        self._on_stop_reading = on_stop_reading
+        self._lock = threading.Lock()  # guards everything below
+        self._reset()
 
-    def clear(self) -> None:
-        """Everything works again."""
-        with self._lock:
-            self._state = _State()
-        self._on_change()
+    def _reset(self) -> None:
+        self._http: HttpRefusal | None = None
+        self._auth: _AuthRefusal | None = None
+        self._subscriptions: list[_SubscriptionRefusal] = []
+        self._silent: Stage | None = None
+        self._muted = False
+        self._refusing = False
+        self._garbage: bytes | None = None
+        self._unacknowledged: frozenset[str] = frozenset()
 
     def refuse_http(
         self, status: int, *, retry_after: float | None = None, times: int | None = None
     ) -> None:
-        """Answer the upgrade with this HTTP status, ``times`` times or until cleared."""
+        """Answer the HTTP upgrade with this status.
+
+        Args:
+            status: HTTP status, for example 429 or 503.
+            retry_after: Seconds for a Retry-After header.
+            times: How often.
+
+        Raises:
+            ValueError: It is not an HTTP status.
+        """
+        refusal = HttpRefusal(times, HTTPStatus(status), retry_after)
         with self._lock:
-            self._state.http = _Refusal(status, retry_after=retry_after, times=times)
+            self._http = refusal
 
     def refuse_auth(
         self, code: int, message: str | None = None, *, times: int | None = None
     ) -> None:
-        """Answer the authentication with this error."""
+        """Answer authentication with this error; the connection stays open."""
         with self._lock:
-            self._state.auth = _Refusal(code, message, times=times)
+            self._auth = _AuthRefusal(times, code, message)
+
+    def silent_at(self, stage: Stage | None) -> None:
+        """Never answer at this step; ``None`` ends that.
+
+        Args:
+            stage: "http": the connection is accepted and the upgrade is not answered;
+                "greeting": no "connected"; "auth", "subscription": such requests are ignored.
+
+        Raises:
+            ValueError: There is no such step.
+        """
+        if stage is not None and stage not in _STAGES:
+            msg = f"unknown stage {stage!r}; allowed are {', '.join(_STAGES)}"
+            raise ValueError(msg)
+        with self._lock:
+            self._silent = stage
 
     def refuse_subscription(
         self,
         code: int,
         *,
-        channels: Collection[str] = (),
-        symbols: Collection[str] = (),
+        channels: Collection[str] | None = None,
+        symbols: Collection[str] | None = None,
         times: int | None = None,
     ) -> None:
-        """Answer subscribes that name one of these (or any) with this error."""
-        with self._lock:
-            self._state.subscription = _Refusal(
-                code, channels=frozenset(channels), symbols=frozenset(symbols), times=times
-            )
+        """Answer a subscribe request with this error and leave the subscriptions as they are.
 
-    def silent_at(self, stage: Stage | None) -> None:
-        """Say nothing at this step, and keep the connection open."""
+        Args:
+            code: Error code.
+            channels: Only requests that name one of these; ``None`` means any.
+            symbols: Only requests that name one of these, in such a channel; ``None`` means any.
+            times: How often.
+        """
+        rule = _SubscriptionRefusal(
+            times,
+            code,
+            None if channels is None else frozenset(channels),
+            None if symbols is None else frozenset(symbols),
+        )
         with self._lock:
-            self._state.silent = stage
+            self._subscriptions.append(rule)
 
-    def mute(self, on: bool = True) -> None:  # noqa: FBT001, FBT002  # a switch
-        """Keep sessions open and answer pings, but send no data."""
+    def mute(self, on: bool = True) -> None:
+        """Write no data; sessions stay open, requests and pings are answered."""
         with self._lock:
-            self._state.muted = on
+            self._muted = on
 
-    def stop_reading(self, on: bool = True) -> None:  # noqa: FBT001, FBT002  # a switch
-        """Neither read from nor write to open connections: a dead TCP peer."""
-        with self._lock:
-            self._state.deaf = on
-        self._on_change()
+    def refuse_connections(self, on: bool = True) -> None:
+        """Close the listening socket, so that new connections are refused; open ones live on.
 
-    def refuse_connections(self, on: bool = True) -> None:  # noqa: FBT001, FBT002  # a switch
-        """Close the listening socket (``connection refused``); off opens it on the same port."""
+        Has happened when it returns. Turned off, the simulator listens on the same port again.
+        """
         with self._lock:
-            self._state.closed = on
-        self._on_change()
+            self._refusing = on
+        self._on_refuse_connections(on)
 
     def garbage_greeting(self, data: bytes) -> None:
-        """Send these bytes as the first frame."""
+        """Send these bytes as the first frame, instead of "connected"."""
         with self._lock:
-            self._state.greeting = data
+            self._garbage = data
 
-    def partial_acknowledgement(self, symbols: Collection[str]) -> None:
-        """Leave these symbols out of subscriptions and acknowledgements."""
+    def stop_reading(self, on: bool = True) -> None:
+        """Be a dead peer: neither read from nor write to the connections that are open now.
+
+        Connections that come later are served. Turned off, the connections are read from again.
+        """
+        self._on_stop_reading(on)
+
+    def partial_acknowledgement(self, symbols: Iterable[str]) -> None:
+        """Leave these symbols out: neither subscribed nor acknowledged, without an error."""
         with self._lock:
-            self._state.left_out = frozenset(symbols)
+            self._unacknowledged = frozenset(symbols)
 
-    # --- what the server asks ---
+    def clear(self) -> None:
+        """No faults any more."""
+        with self._lock:
+            self._reset()
+        self._on_refuse_connections(False)
+        self._on_stop_reading(False)
+
+    def is_silent_at(self, stage: Stage) -> bool:
+        """Whether this step is not answered."""
+        with self._lock:
+            return self._silent == stage
 
     @property
     def muted(self) -> bool:
-        """Whether data is held back."""
-        return self._state.muted or self._state.deaf
+        """Whether no data is written."""
+        with self._lock:
+            return self._muted
 
     @property
-    def deaf(self) -> bool:
-        """Whether open connections are dead."""
-        return self._state.deaf
-
-    @property
-    def closed(self) -> bool:
-        """Whether the listening socket is closed."""
-        return self._state.closed
+    def refusing_connections(self) -> bool:
+        """Whether new connections are refused."""
+        with self._lock:
+            return self._refusing
 
     @property
     def greeting(self) -> bytes | None:
-        """What to send instead of the greeting."""
-        return self._state.greeting
+        """What to send instead of "connected"."""
+        with self._lock:
+            return self._garbage
 
     @property
-    def left_out(self) -> frozenset[str]:
-        """Symbols that are never subscribed."""
-        return self._state.left_out
-
-    def is_silent(self, stage: Stage) -> bool:
-        """Whether to say nothing at this step."""
-        return self._state.silent == stage
-
-    def next_http(self) -> tuple[int, float | None] | None:
-        """Status and Retry-After of the refusal that is due."""
-        refusal = self._due("http")
-        return None if refusal is None else (refusal.code, refusal.retry_after)
-
-    def next_auth(self) -> tuple[int, str | None] | None:
-        """Code and text of the refusal that is due."""
-        refusal = self._due("auth")
-        return None if refusal is None else (refusal.code, refusal.text)
-
-    def next_subscription(self, channels: Collection[str], symbols: Collection[str]) -> int | None:
-        """Code of the refusal that is due for such a request."""
-        refusal = self._due("subscription", channels, symbols)
-        return None if refusal is None else refusal.code
-
-    def _due(
-        self, name: str, channels: Collection[str] = (), symbols: Collection[str] = ()
-    ) -> _Refusal | None:
+    def unacknowledged(self) -> frozenset[str]:
+        """Symbols to leave out."""
         with self._lock:
-            refusal: _Refusal | None = getattr(self._state, name)
-            if refusal is None or not refusal.matches(channels, symbols):
-                return None
-            if refusal.times is not None:
-                refusal.times -= 1
-                if refusal.times < 0:
-                    return None
-            return refusal
+            return self._unacknowledged
+
+    def next_http_refusal(self) -> HttpRefusal | None:
+        """How to refuse this upgrade, if at all; uses the fault up once."""
+        with self._lock:
+            return self._http if self._http is not None and self._http.use() else None
+
+    def next_auth_refusal(self) -> tuple[int, str | None] | None:
+        """Code and text to refuse this authentication with; uses the fault up once."""
+        with self._lock:
+            if self._auth is not None and self._auth.use():
+                return self._auth.code, self._auth.message
+            return None
+
+    def next_subscription_refusal(self, wanted: Collection[tuple[str, str]]) -> int | None:
+        """Code to refuse this request with; uses the fault up once."""
+        with self._lock:
+            for rule in self._subscriptions:
+                if rule.matches(wanted) and rule.use():
+                    return rule.code
+            return None

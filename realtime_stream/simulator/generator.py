@@ -1,98 +1,55 @@
-"""A plausible trading session from a seed: quotes, trades, and bars that agree with the trades."""
+"""A made-up trading session from a seed: quotes, trades, and the bars that agree with them."""
 
 from __future__ import annotations
 
-import random
-from dataclasses import dataclass, field
+import heapq
+import itertools
 from typing import TYPE_CHECKING, Any, Final
-from zoneinfo import ZoneInfo
+
+from realtime_stream.simulator.bars import BarTotals, Print, trading_day_start
+from realtime_stream.simulator.walk import SIZE_SCALES, Walk
+from realtime_stream.simulator.wire import SECOND, to_ns
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator, Sequence
     from datetime import datetime
 
 __all__ = ["SyntheticSession"]
 
-_SECOND: Final = 1_000_000_000
-_MINUTE: Final = 60 * _SECOND
-_BAR_DELAY: Final = 50_000_000  # bars come 20-100 ms after the minute mark
-_LATE_DELAY: Final = _SECOND // 2
-_QUIET: Final = _SECOND  # no trades this long after the mark, so that late ones keep their order
-_UPDATE_DELAY: Final = 30 * _SECOND + _BAR_DELAY  # updated bars come after the half-minute mark
-_LATE: Final = 0.1  # share of minutes whose last trade is reported late
-_ODD_LOT: Final = 0.2
-_NEW_YORK: Final = ZoneInfo("America/New_York")
+_MINUTE: Final = 60 * SECOND
+_MILLISECOND: Final = SECOND // 1_000
+# Offsets into the minute. Bars come 20-100 ms after the minute mark (Alpaca's staff name that
+# figure), then late trades of the minute before, and only then trades of the new minute: so the
+# times of one symbol's trades never go backwards.
+_BAR_DELAY: Final = (20 * _MILLISECOND, 100 * _MILLISECOND)
+_DAILY_DELAY: Final = 5 * _MILLISECOND  # after the minute's bar
+_LATE_DELAY: Final = (150 * _MILLISECOND, 400 * _MILLISECOND)
+_TRADES: Final = range(500 * _MILLISECOND, 59_500 * _MILLISECOND)
+_LATE_TRADES: Final = range(59_900 * _MILLISECOND, _MINUTE)
+_QUOTES: Final = range(_LATE_TRADES.start)  # a late trade's quote is the minute's last one
+_UPDATE_DELAY: Final = 30 * SECOND + 50 * _MILLISECOND
+_LATE_SHARE: Final = 0.15  # of the minutes
 
-Message = dict[str, Any]
-Timed = tuple[int, Message]
-
-
-@dataclass(slots=True)
-class _Totals:
-    """A bar in the making; prices in cents. Odd lots count for volume and trade count alone."""
-
-    open: int = 0
-    high: int = 0
-    low: int = 0
-    close: int = 0
-    volume: float = 0
-    count: int = 0
-    eligible: float = 0
-    value: float = 0.0
-
-    def add(self, cents: int, size: float, *, odd: bool) -> None:
-        self.volume += size
-        self.count += 1
-        if odd:
-            return
-        self.open = self.open or cents
-        self.high = max(self.high, cents)
-        self.low = min(self.low or cents, cents)
-        self.close = cents
-        self.eligible += size
-        self.value += cents * size
-
-    def message(self, kind: str, symbol: str, t_ns: int) -> Message:
-        volume = round(self.volume, 9)
-        return {
-            "T": kind,
-            "S": symbol,
-            "o": self.open / 100,
-            "h": self.high / 100,
-            "l": self.low / 100,
-            "c": self.close / 100,
-            "v": int(volume) if volume == int(volume) else volume,
-            "n": self.count,
-            "vw": round(self.value / self.eligible / 100, 6),
-            "t": t_ns,
-        }
-
-
-@dataclass(slots=True)
-class _Instrument:
-    symbol: str
-    rng: random.Random
-    crypto: bool
-    cents: int
-    next_id: int = 1
-    day: _Totals = field(default_factory=_Totals)
+_Event = tuple[int, dict[str, Any]]
 
 
 class SyntheticSession:
-    """Iterates over ``(emission time in ns, message)``; the same seed gives the same session.
+    """Pairs of (time, message) in the order in which a server would send them.
 
-    Stamps of quotes and of trades increase strictly per symbol. A minute bar follows its minute
-    mark and agrees with the trades: odd lots (``I``) count for volume only. Now and then a trade
-    is reported after the mark; an updated bar follows half a minute later. Daily bars carry
-    running totals, stamped with midnight in New York.
+    Each symbol has quotes and trades at random moments; after each minute its bar and its daily
+    bar so far; now and then a trade that is reported after the bar, and half a minute later the
+    updated bar. Bars agree exactly with the trades: odd lots count for volume only. Within a
+    symbol and channel the times of quotes and trades strictly increase.
 
-    Thread safety: each iteration is independent.
+    The same arguments give the same session, each time it is iterated.
+
+    Thread safety: may be iterated by several threads at once; each iterator by one.
     """
 
-    def __init__(  # what makes a session
+    def __init__(
         self,
         seed: int,
-        symbols: Iterable[str],
+        symbols: Sequence[str],
         *,
         start: datetime,
         minutes: int,
@@ -100,117 +57,116 @@ class SyntheticSession:
         trades_per_minute: int = 30,
         market: str = "stocks",
     ) -> None:
-        """Generate nothing yet.
+        """Describe the session.
 
         Args:
-            seed: Decides everything.
-            symbols: Instruments.
-            start: First minute mark; timezone-aware, cut to the minute.
-            minutes: Length.
-            quotes_per_minute: Per symbol.
-            trades_per_minute: Per symbol.
-            market: ``stocks`` or ``crypto`` (fractional sizes, no conditions).
+            seed: Decides about everything that is random.
+            symbols: Symbols.
+            start: When it begins. If that is within a minute, that minute is cut short.
+            minutes: How many minutes it has, the first one included.
+            quotes_per_minute: Quotes per symbol and minute.
+            trades_per_minute: Trades per symbol and minute, not counting late ones.
+            market: "stocks" or "crypto".
 
         Raises:
-            ValueError: ``start`` is naive.
+            ValueError: ``start`` has no time zone, or the market is another one.
         """
-        if start.tzinfo is None:
-            msg = "start must be timezone-aware"
+        if market not in SIZE_SCALES:
+            msg = f"market {market!r} cannot be made up; allowed are {', '.join(SIZE_SCALES)}"
             raise ValueError(msg)
         self._seed = seed
         self._symbols = tuple(symbols)
-        self._start_ns = int(start.timestamp()) // 60 * _MINUTE
-        midnight = start.astimezone(_NEW_YORK).replace(hour=0, minute=0, second=0, microsecond=0)
-        self._day_ns = int(midnight.timestamp()) * _SECOND
+        self._start_ns = to_ns(start)
         self._minutes = minutes
         self._quotes = quotes_per_minute
         self._trades = trades_per_minute
-        self._crypto = market == "crypto"
+        self._market = market
 
-    def __iter__(self) -> Iterator[Timed]:
-        """The session from its beginning."""
-        instruments = [self._instrument(symbol) for symbol in self._symbols]
-        waiting: list[Timed] = []  # made in one minute, sent in the next
-        for minute in range(self._minutes + 1):
-            start = self._start_ns + minute * _MINUTE
-            batch, waiting = waiting, []
-            if minute < self._minutes:
-                for instrument in instruments:
-                    batch += self._minute(instrument, start, waiting)
-            batch.sort(key=lambda timed: timed[0])
-            yield from batch
+    def __iter__(self) -> Iterator[tuple[int, dict[str, Any]]]:
+        """From the beginning."""
+        makers = [
+            _SymbolSession(
+                Walk(self._seed, symbol, self._market),
+                self._quotes,
+                self._trades,
+                SIZE_SCALES[self._market],
+            )
+            for symbol in self._symbols
+        ]
+        first = self._start_ns // _MINUTE * _MINUTE
+        order = itertools.count()
+        pending: list[tuple[int, int, dict[str, Any]]] = []
+        for minute in range(self._minutes):
+            begin = first + minute * _MINUTE
+            last = minute == self._minutes - 1
+            for maker in makers:
+                for t_ns, message in maker.minute(begin, self._start_ns, last=last):
+                    heapq.heappush(pending, (t_ns, next(order), message))
+            while pending and (last or pending[0][0] < begin + _MINUTE):
+                t_ns, _, message = heapq.heappop(pending)
+                yield t_ns, message
 
-    def _instrument(self, symbol: str) -> _Instrument:
-        rng = random.Random(f"{self._seed}/{symbol}")  # noqa: S311  # a repeatable session, no secret
-        return _Instrument(symbol, rng, self._crypto, rng.randrange(2_000, 60_000))
 
-    def _minute(self, instrument: _Instrument, start: int, later: list[Timed]) -> list[Timed]:
-        """One instrument's minute; what follows the minute mark goes to ``later``."""
-        rng, made = instrument.rng, []
-        times = sorted(rng.sample(range(_QUIET, _MINUTE - _QUIET), self._quotes + self._trades))
-        trades = set(rng.sample(range(len(times)), self._trades))
-        totals, mark = _Totals(), start + _MINUTE
-        for index, offset in enumerate(times):
-            instrument.cents = max(instrument.cents + rng.choice((-1, 0, 0, 1)), 100)
-            spread = rng.choice((1, 1, 2, 3))
-            if index in trades:
-                message = self._trade(instrument, start + offset, spread, totals)
+class _SymbolSession:
+    """What one symbol sends, minute by minute."""
+
+    def __init__(self, walk: Walk, quotes: int, trades: int, size_scale: int) -> None:
+        self._walk = walk
+        self._quotes = quotes
+        self._trades = trades
+        self._size_scale = size_scale
+        self._day = 0
+        self._daily = BarTotals()
+
+    def minute(self, begin: int, not_before: int, *, last: bool) -> Iterator[_Event]:
+        """Everything that belongs to the minute, in no particular order."""
+        rng = self._walk.rng
+        bar = BarTotals()
+        self._turn_day(begin)
+        for offset, is_trade in self._moments():
+            t_ns = begin + offset
+            if t_ns < not_before:
+                continue
+            if is_trade:
+                yield t_ns, self._trade(t_ns, bar)
             else:
-                message = self._quote(instrument, start + offset, spread)
-            made.append((start + offset, message))
-        later += self._after_the_mark(instrument, mark, totals)
-        return made
+                self._walk.step()
+                yield t_ns, self._walk.quote(t_ns)
+        bar_at = begin + _MINUTE + rng.randint(*_BAR_DELAY)
+        if bar.exists:
+            yield bar_at, self._bar("b", bar, begin)
+        if self._daily.exists:
+            yield bar_at + _DAILY_DELAY, self._bar("d", self._daily, self._day)
+        if self._trades and not last and rng.random() < _LATE_SHARE:
+            yield from self._late(begin, bar)
 
-    def _after_the_mark(
-        self, instrument: _Instrument, mark: int, totals: _Totals
-    ) -> Iterator[Timed]:
-        """The bars of a minute, and perhaps a trade that was reported late with the bar's update."""
-        if not totals.eligible:
-            return
-        symbol, start = instrument.symbol, mark - _MINUTE
-        yield mark + _BAR_DELAY, totals.message("b", symbol, start)
-        yield mark + _BAR_DELAY, instrument.day.message("d", symbol, self._day_ns)
-        if instrument.rng.random() < _LATE:
-            yield mark + _LATE_DELAY, self._trade(instrument, mark - _QUIET // 2, 1, totals)
-            yield mark + _UPDATE_DELAY, totals.message("u", symbol, start)
+    def _moments(self) -> list[tuple[int, bool]]:
+        rng = self._walk.rng
+        quotes = rng.sample(_QUOTES, self._quotes)
+        trades = rng.sample(_TRADES, self._trades)
+        return sorted([(at, False) for at in quotes] + [(at, True) for at in trades])
 
-    def _quote(self, instrument: _Instrument, t_ns: int, spread: int) -> Message:
-        rng, cents = instrument.rng, instrument.cents
-        sizes = [self._size(instrument) for _ in range(2)]
-        quote = {
-            "T": "q",
-            "S": instrument.symbol,
-            "bp": (cents - spread) / 100,
-            "bs": sizes[0],
-            "ap": (cents + spread) / 100,
-            "as": sizes[1],
-            "t": t_ns,
-        }
-        if not instrument.crypto:
-            quote |= {"bx": rng.choice("KPQVZ"), "ax": rng.choice("KPQVZ"), "c": ["R"], "z": "C"}
-        return quote
+    def _trade(self, t_ns: int, bar: BarTotals) -> dict[str, Any]:
+        message, meaning = self._walk.trade(t_ns)
+        self._count(meaning, bar)
+        return message
 
-    def _trade(self, instrument: _Instrument, t_ns: int, spread: int, totals: _Totals) -> Message:
-        rng = instrument.rng
-        cents = instrument.cents + rng.randint(-spread, spread)
-        odd = not instrument.crypto and rng.random() < _ODD_LOT
-        size = rng.randrange(1, 100) if odd else self._size(instrument)
-        totals.add(cents, size, odd=odd)
-        instrument.day.add(cents, size, odd=odd)
-        trade = {
-            "T": "t",
-            "S": instrument.symbol,
-            "i": instrument.next_id,
-            "p": cents / 100,
-            "s": size,
-            "t": t_ns,
-        }
-        instrument.next_id += 1
-        if instrument.crypto:
-            return trade | {"tks": rng.choice("BS")}
-        return trade | {"x": rng.choice("KPQVZ"), "c": ["@", "I"] if odd else ["@"], "z": "C"}
+    def _late(self, begin: int, bar: BarTotals) -> Iterator[_Event]:
+        rng = self._walk.rng
+        t_ns = begin + rng.choice(_LATE_TRADES)
+        yield begin + _MINUTE + rng.randint(*_LATE_DELAY), self._trade(t_ns, bar)
+        if bar.exists:
+            yield begin + _MINUTE + _UPDATE_DELAY, self._bar("u", bar, begin)
 
-    def _size(self, instrument: _Instrument) -> float:
-        if instrument.crypto:
-            return instrument.rng.randrange(1, 10**9) / 10**9
-        return instrument.rng.randrange(1, 20) * 100
+    def _count(self, meaning: Print, bar: BarTotals) -> None:
+        bar.add(meaning)
+        self._daily.add(meaning)
+
+    def _turn_day(self, begin: int) -> None:
+        day = trading_day_start(begin)
+        if day != self._day:
+            self._day = day
+            self._daily = BarTotals()
+
+    def _bar(self, kind: str, bar: BarTotals, t_ns: int) -> dict[str, Any]:
+        return bar.message(kind, self._walk.symbol, t_ns, self._size_scale)

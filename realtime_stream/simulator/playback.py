@@ -1,111 +1,128 @@
-"""Timed publishing on the simulator's loop, in step with a scaled clock."""
+"""Playing a source of messages in its own time, or faster."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import itertools
 import math
 import threading
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Literal
 
-__all__ = ["PlaybackHandle", "Player"]
+from realtime_stream.simulator.wire import SECOND, Message, prepare
 
-_TICK: Final = 0.005  # seconds; what is due within one tick goes out together
-_BURST: Final = 50  # frames published before other work gets a turn
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from realtime_stream.simulator.hub import Hub
+
+__all__ = ["Pace", "PlaybackHandle"]
+
+_MAX_BACKLOG: Final = 1 << 20  # bytes; only playback without a speed limit waits for clients
+_RECHECK: Final = 0.002  # seconds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pace:
+    """How to play; see ``AlpacaSimulator.play``."""
+
+    speed: float
+    market: str
+    feed: str | None
+    wait_for_subscription: bool
+    messages_per_frame: int
+
+    def __post_init__(self) -> None:
+        """Check the figures."""
+        if not self.speed > 0 or self.messages_per_frame < 1:
+            msg = "speed and messages_per_frame must be positive"
+            raise ValueError(msg)
 
 
 class PlaybackHandle:
-    """What the caller of ``play`` holds. Thread-safe."""
+    """A playback that runs on the simulator's thread.
 
-    def __init__(self) -> None:
-        """Not finished."""
-        self._done = threading.Event()
-        self._cancel: Callable[[], None] = self._done.set
-        self.published = 0
-
-    def wait(self, timeout: float | None = None) -> bool:
-        """Wait until everything is published or cancelled; tell whether it is."""
-        return self._done.wait(timeout)
-
-    def cancel(self) -> None:
-        """Publish nothing more."""
-        self._cancel()
-
-    def bind(self, cancel: Callable[[], None]) -> None:
-        """What :meth:`cancel` does (made by the player)."""
-        self._cancel = cancel
-
-    def finish(self) -> None:
-        """Everything is published (said by the player)."""
-        self._done.set()
-
-
-class Player:
-    """Publishes a source. Used on the loop alone."""
+    Thread safety: every method may be called from any thread but the simulator's own.
+    """
 
     def __init__(
         self,
-        *,
-        publish: Callable[[list[Mapping[str, Any]]], None],
-        source: Iterable[tuple[int, Mapping[str, Any]]],
-        speed: float,
-        batch: int,
-        handle: PlaybackHandle,
+        pace: Pace,
+        post: Callable[..., None],
+        on_change: Callable[[Literal["started", "finished"]], None],
     ) -> None:
-        """Nothing published yet."""
-        self._publish = publish
-        self._source = iter(source)
-        self._speed = speed
-        self._batch = batch
-        self._handle = handle
-        self._loop: asyncio.AbstractEventLoop | None = None
+        """Made by ``AlpacaSimulator.play``."""
+        self._pace = pace
+        self._post = post
+        self._on_change = on_change
+        self._finished = threading.Event()
+        self._error: BaseException | None = None
+        self._published = 0
         self._task: asyncio.Task[None] | None = None
 
-    def begin(self, after: asyncio.Event | None) -> None:
-        """Begin, at once or after the event."""
-        self._loop = asyncio.get_running_loop()
-        self._task = self._loop.create_task(self._run(after))
-        self._task.add_done_callback(lambda _: self._handle.finish())
-        self._handle.bind(self._cancel_soon)
+    @property
+    def published(self) -> int:
+        """How many messages have been published so far."""
+        return self._published
 
-    def _cancel_soon(self) -> None:
-        if self._loop is not None:
-            with contextlib.suppress(RuntimeError):  # the loop has ended, and the task with it
-                self._loop.call_soon_threadsafe(self.cancel)
+    @property
+    def finished(self) -> bool:
+        """Whether it has come to its end, was cancelled, or has failed."""
+        return self._finished.is_set()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait for its end, at most ``timeout`` seconds; tell whether it came.
+
+        Raises:
+            Exception: What the source raised, or ``ValueError`` for a message that cannot be sent.
+        """
+        ended = self._finished.wait(timeout)
+        if self._error is not None:
+            raise self._error
+        return ended
 
     def cancel(self) -> None:
-        """Publish nothing more."""
+        """Publish nothing more; :meth:`wait` tells when that is sure."""
+        if not self._finished.is_set():
+            self._post(self._cancel)
+
+    def begin(self, source: Iterable[tuple[int, Mapping[str, Any]]], hub: Hub) -> None:
+        """Start playing; on the simulator's thread."""
+        self._task = asyncio.get_running_loop().create_task(self._play(source, hub))
+        self._task.add_done_callback(self._end)
+
+    def _cancel(self) -> None:
         if self._task is not None:
             self._task.cancel()
 
-    async def _run(self, after: asyncio.Event | None) -> None:
-        if after is not None:
-            await after.wait()
-        first = next(self._source, None)
-        if first is None:
-            return
-        loop = asyncio.get_running_loop()
-        start_ns, began = first[0], loop.time()
-        batch: list[Mapping[str, Any]] = []
-        frames = 0
-        for at_ns, message in itertools.chain((first,), self._source):
-            due = 0.0 if math.isinf(self._speed) else began + (at_ns - start_ns) / 1e9 / self._speed
-            early = due - loop.time()
-            if batch and (early > _TICK or len(batch) >= self._batch):
-                self._flush(batch)
-                frames += 1
-            if early > _TICK:
-                await asyncio.sleep(early)
-            elif frames >= _BURST:
-                frames = 0
-                await asyncio.sleep(0)
-            batch.append(message)
-        self._flush(batch)
+    def _end(self, task: asyncio.Task[None]) -> None:
+        self._error = None if task.cancelled() else task.exception()
+        self._finished.set()
+        self._on_change("finished")
 
-    def _flush(self, batch: list[Mapping[str, Any]]) -> None:
-        if batch:
-            self._publish(list(batch))
-            self._handle.published += len(batch)
-            batch.clear()
+    async def _play(self, source: Iterable[tuple[int, Mapping[str, Any]]], hub: Hub) -> None:
+        pace = self._pace
+        if pace.wait_for_subscription:
+            await hub.wait_subscribed(pace.market, pace.feed)
+        self._on_change("started")
+        now = asyncio.get_running_loop().time
+        began = now()
+        first: int | None = None
+        frame: list[Message] = []
+        for t_ns, fields in source:
+            first = t_ns if first is None else first
+            due = began + (t_ns - first) / SECOND / pace.speed
+            if frame and (len(frame) >= pace.messages_per_frame or due > now()):
+                await self._publish(frame, hub)
+                frame = []
+            if due > now():
+                await asyncio.sleep(due - now())
+            frame.append(prepare(fields, pace.market))
+        if frame:
+            await self._publish(frame, hub)
+
+    async def _publish(self, frame: list[Message], hub: Hub) -> None:
+        hub.publish(frame, self._pace.market, self._pace.feed)
+        self._published += len(frame)
+        await asyncio.sleep(0)  # others have their turn however fast it goes
+        while math.isinf(self._pace.speed) and hub.backlog() > _MAX_BACKLOG:
+            await asyncio.sleep(_RECHECK)

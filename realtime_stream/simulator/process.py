@@ -1,57 +1,58 @@
-"""The simulator as a process: plays a session or a recording and says what happens."""
+"""The simulator as a process of its own: what ``realtime-stream simulate`` runs."""
 
 from __future__ import annotations
 
+import signal
 import ssl
 import sys
-from collections import deque
+import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import msgspec
 
-from realtime_stream.clock import SystemClock
-from realtime_stream.signals import ShutdownRequest, shutdown_on_signals
 from realtime_stream.simulator.generator import SyntheticSession
 from realtime_stream.simulator.replay import read_recording
 from realtime_stream.simulator.server import AlpacaSimulator
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
+    from types import FrameType
 
     from realtime_stream.simulator.playback import PlaybackHandle
 
 __all__ = ["SimulateOptions", "serve"]
 
-_LOOK: Final = 0.05  # seconds between two looks at what is due
-_DEFAULT_FEEDS: Final = {"stocks": "iex", "crypto": "us", "options": "indicative", "news": "news"}
+_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+_Happening = Literal["started", "finished", "signal"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SimulateOptions:
-    """What to serve, and which faults to make.
+    """What to serve.
 
     Attributes:
         host: Address to listen on.
-        port: Port; 0 takes a free one.
-        seed: Decides the synthetic session.
-        symbols: Its instruments.
-        minutes: Its length.
-        speed: Market seconds per second.
+        port: Port to listen on; 0 takes a free one.
+        seed: Same seed, same data (but for its time, which is now).
+        symbols: Symbols of the made-up session.
+        minutes: Its length, in minutes of market time.
+        speed: Seconds of market time per second.
         quotes_per_minute: Per symbol.
         trades_per_minute: Per symbol.
-        market: Market to serve.
-        feed: Feed named in the printed URL; every feed of the market is served.
-        drop_after: Seconds after the first message at which every connection is dropped.
-        outage: Seconds after a drop during which connections are refused.
-        ledger: File that receives every published message at the end.
-        recording: Replayed instead of the synthetic session.
+        market: "stocks" or "crypto"; with a recording any market.
+        feed: Feed; ``None`` is the market's usual one, and data goes to every feed.
+        drop_after: Seconds after the start of the data at which every connection is dropped.
+        outage: Seconds after each drop during which new connections are refused.
+        ledger: Where to write every published message, once the data has ended.
+        recording: Replay this instead of a made-up session.
         wait_for_client: Begin with the first subscription.
-        linger: Seconds to stay up after the last message; ``None`` stays until a signal.
-        certfile: Serve TLS with this certificate.
-        keyfile: Its key.
+        linger: Seconds to stay up after the data has ended; ``None`` is until a signal comes.
+        certfile: Serve TLS with this certificate chain.
+        keyfile: Its key, if that is not in the same file.
     """
 
     host: str = "127.0.0.1"
@@ -75,85 +76,57 @@ class SimulateOptions:
 
 
 def serve(options: SimulateOptions) -> int:
-    """Serve until the end of the data and ``linger``, or until SIGTERM or SIGINT.
+    """Serve until a signal comes or the data has ended and the time to linger is over.
 
-    Prints one JSON object a line: ``listening``, ``started``, ``dropped``, ``finished``.
+    Prints one JSON object a line to standard output: "listening" with url and port, "started",
+    "dropped" with the number of sessions, "finished" with the number of messages, in all and by
+    channel. The ledger is written before "finished".
+
+    Installs handlers for SIGTERM and SIGINT while it runs, so it must run on the main thread.
 
     Returns:
-        The exit code, 0.
+        Exit code: 0.
 
     Raises:
-        OSError: The address, certificate or recording cannot be used.
-        ConfigurationError: Not called from the main thread.
+        ValueError: An option or the recording is not valid.
+        OSError: The address or a file cannot be used.
     """
-    simulator = AlpacaSimulator(host=options.host, port=options.port, ssl_context=_tls(options))
-    with shutdown_on_signals() as request, simulator:
-        url = simulator.url(options.market, options.feed or _DEFAULT_FEEDS[options.market])
-        _say("listening", url=url, port=simulator.port)
-        handle = simulator.play(
-            _source(options),
-            speed=options.speed,
-            market=options.market,
-            feed=options.feed,
-            wait_for_subscription=options.wait_for_client,
-        )
-        _follow(simulator, handle, options, request)
-        handle.cancel()
+    happenings: SimpleQueue[_Happening] = SimpleQueue()
+
+    def handle(_number: int, _frame: FrameType | None) -> None:
+        happenings.put("signal")  # unlike an Event's set(), it may interrupt its own get()
+
+    previous = {number: signal.signal(number, handle) for number in _SIGNALS}
+    try:
+        with AlpacaSimulator(
+            host=options.host, port=options.port, ssl_context=_ssl_context(options)
+        ) as simulator:
+            _Run(options, simulator, happenings).run()
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
     return 0
 
 
-def _follow(
-    simulator: AlpacaSimulator,
-    handle: PlaybackHandle,
-    options: SimulateOptions,
-    request: ShutdownRequest,
-) -> None:
-    """Make the faults at their times, and report the end."""
-    while not simulator.wait_for(lambda s: len(s.ledger) > 0, _LOOK):
-        if request.is_requested():
-            return
-    _say("started")
-    clock = SystemClock()
-    began = clock.monotonic()
-    actions = deque(_actions(simulator, options))
-    while not request.is_requested():
-        if actions and clock.monotonic() - began >= actions[0][0]:
-            actions.popleft()[1]()
-        elif handle.wait(_LOOK) and not actions:
-            break
-    _finish(simulator, options)
-    if not request.is_requested():
-        request.wait(options.linger)
+def _ssl_context(options: SimulateOptions) -> ssl.SSLContext | None:
+    if options.certfile is None:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(options.certfile, options.keyfile)
+    return context
 
 
-def _actions(
-    simulator: AlpacaSimulator, options: SimulateOptions
-) -> list[tuple[float, Callable[[], None]]]:
-    """Drops and the ends of their outages, in order of time (seconds after the start)."""
-
-    def drop() -> None:
-        if options.outage:
-            simulator.faults.refuse_connections()
-        _say("dropped", sessions=simulator.drop(None))
-
-    actions: list[tuple[float, Callable[[], None]]] = []
-    for moment in options.drop_after:
-        actions.append((moment, drop))
-        if options.outage:
-            actions.append((moment + options.outage, simulator.faults.clear))
-    return sorted(actions, key=lambda action: action[0])
+def _say(event: str, **details: object) -> None:
+    sys.stdout.write(msgspec.json.encode({"event": event, **details}).decode() + "\n")
+    sys.stdout.flush()
 
 
-def _finish(simulator: AlpacaSimulator, options: SimulateOptions) -> None:
-    if options.ledger is not None:
-        simulator.ledger.write(options.ledger)
-    _say("finished", published=len(simulator.ledger), by_channel=simulator.ledger.by_channel())
-
-
-def _source(options: SimulateOptions) -> Iterable[tuple[int, Mapping[str, Any]]]:
+def _source(options: SimulateOptions) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    """Begins when it is first asked, which is when the playback begins."""
     if options.recording is not None:
-        return read_recording(options.recording)
-    return SyntheticSession(
+        yield from read_recording(options.recording)
+        return
+    yield from SyntheticSession(
         options.seed,
         options.symbols,
         start=datetime.now(UTC),
@@ -164,14 +137,84 @@ def _source(options: SimulateOptions) -> Iterable[tuple[int, Mapping[str, Any]]]
     )
 
 
-def _tls(options: SimulateOptions) -> ssl.SSLContext | None:
-    if options.certfile is None:
-        return None
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(options.certfile, options.keyfile)
-    return context
+class _Run:
+    """One run: what is to be done when, on the main thread."""
 
+    def __init__(
+        self,
+        options: SimulateOptions,
+        simulator: AlpacaSimulator,
+        happenings: SimpleQueue[_Happening],
+    ) -> None:
+        self._options = options
+        self._simulator = simulator
+        self._happenings = happenings
+        self._due: list[tuple[float, Callable[[], None]]] = []  # soonest first
+        self._ended = False
 
-def _say(event: str, **fields: object) -> None:
-    sys.stdout.write(msgspec.json.encode({"event": event, **fields}).decode() + "\n")
-    sys.stdout.flush()
+    def run(self) -> None:
+        options, simulator = self._options, self._simulator
+        url = simulator.url(options.market, options.feed)
+        _say("listening", url=url, port=simulator.port)
+        playback = simulator.play(
+            _source(options),
+            speed=options.speed,
+            market=options.market,
+            feed=options.feed,
+            wait_for_subscription=options.wait_for_client,
+            on_change=self._happenings.put,
+        )
+        while not self._ended:
+            match self._next():
+                case "started":
+                    _say("started")
+                    for seconds in options.drop_after:
+                        self._schedule(seconds, self._drop)
+                case "finished":
+                    self._finish(playback)
+                case "signal":
+                    self._end()
+        if not playback.finished:
+            playback.cancel()
+            playback.wait()
+            self._write_ledger()
+
+    def _next(self) -> _Happening | None:
+        """Wait for something to happen, or for something to be due, and then do that."""
+        wait = max(self._due[0][0] - time.monotonic(), 0) if self._due else None
+        try:
+            return self._happenings.get(timeout=wait)
+        except Empty:
+            self._due.pop(0)[1]()
+            return None
+
+    def _schedule(self, seconds: float, action: Callable[[], None]) -> None:
+        self._due.append((time.monotonic() + seconds, action))
+        self._due.sort(key=lambda each: each[0])
+
+    def _drop(self) -> None:
+        if self._options.outage > 0:
+            self._simulator.faults.refuse_connections()
+            self._schedule(self._options.outage, self._reopen)
+        _say("dropped", sessions=self._simulator.drop(None))
+
+    def _reopen(self) -> None:
+        self._simulator.faults.refuse_connections(False)
+
+    def _finish(self, playback: PlaybackHandle) -> None:
+        playback.wait()  # raises what has ended it
+        self._write_ledger()
+        _say(
+            "finished",
+            published=playback.published,
+            by_channel=self._simulator.ledger.by_channel(),
+        )
+        if self._options.linger is not None:
+            self._schedule(self._options.linger, self._end)
+
+    def _end(self) -> None:
+        self._ended = True
+
+    def _write_ledger(self) -> None:
+        if self._options.ledger is not None:
+            self._simulator.ledger.write(self._options.ledger)

@@ -1,53 +1,59 @@
-"""The simulator: a WebSocket server on a thread of its own that speaks Alpaca's protocol."""
+"""The simulator: a local server that speaks Alpaca's market-data protocol."""
 
 from __future__ import annotations
 
-import asyncio
-import base64
-import binascii
-import contextlib
-import http
 import itertools
-import socket
-import struct
 import threading
-from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
-from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
-from websockets.asyncio.server import Server, ServerConnection, broadcast, serve
-from websockets.datastructures import Headers
-from websockets.exceptions import ConnectionClosed
-from websockets.http11 import Request, Response
+from websockets.exceptions import ProtocolError
+from websockets.frames import Close
 
-from realtime_stream.simulator import wire
-from realtime_stream.simulator.endpoints import CHANNEL_OF_TYPE, ENDPOINTS, path_of
+from realtime_stream.simulator.endpoints import endpoint_for
 from realtime_stream.simulator.faults import Faults
+from realtime_stream.simulator.hub import Hub
 from realtime_stream.simulator.ledger import Ledger
-from realtime_stream.simulator.playback import PlaybackHandle, Player
-from realtime_stream.simulator.session import Session, SessionInfo
+from realtime_stream.simulator.listener import Listener, bind
+from realtime_stream.simulator.loop_thread import LoopThread
+from realtime_stream.simulator.observation import Observation, SessionInfo
+from realtime_stream.simulator.playback import Pace, PlaybackHandle
+from realtime_stream.simulator.session import Rules
+from realtime_stream.simulator.wire import prepare
 
 if TYPE_CHECKING:
+    import socket
     import ssl
+    from collections.abc import Callable, Collection, Iterable, Mapping
     from types import TracebackType
 
 __all__ = ["SIMULATOR_KEY", "SIMULATOR_SECRET", "AlpacaSimulator"]
 
-SIMULATOR_KEY: Final = "SIMULATOR-KEY-NOT-REAL"
-SIMULATOR_SECRET: Final = "simulator-secret-not-real"  # noqa: S105  # opens nothing but the simulator
+SIMULATOR_KEY: Final = "SIMULATOR-KEY"
+SIMULATOR_SECRET: Final = "simulator-secret"  # noqa: S105  # opens nothing but the simulator
 
-T = TypeVar("T")
-_ABNORMAL: Final = 1006
-_START_TIMEOUT: Final = 10.0
-_STOP_TIMEOUT: Final = 5.0
+_ABNORMAL_CLOSURE: Final = 1006
+_MAX_REASON: Final = 123  # bytes, RFC 6455
+_ANY_ADDRESS: Final = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
+_instances: Final = itertools.count(1)
+
+
+def _ignore(_change: Literal["started", "finished"]) -> None:
+    """Nobody wants to know."""
 
 
 class AlpacaSimulator:
     """A local server that speaks Alpaca's market-data protocol, with faults on demand.
 
-    Runs on a daemon thread named ``alpaca-simulator``; use it as a context manager.
+    It serves every stream path in msgpack and JSON, plain or over TLS, on a daemon thread of its
+    own. Use it as a context manager, or call :meth:`start` and :meth:`stop`.
 
-    Thread safety: every public method and attribute may be used from any thread.
+    Attributes:
+        faults: What to do wrong.
+        ledger: Every message that was published.
+
+    Thread safety: every method may be called from any thread. Those of a source given to
+    :meth:`play` run on the simulator's thread and must not call back.
     """
 
     def __init__(
@@ -62,82 +68,53 @@ class AlpacaSimulator:
         auth_timeout: float = 10.0,
         refused_feeds: Collection[str] = (),
         terse_acknowledgements: bool = False,
+        buffer_limit: int = 1 << 26,
     ) -> None:
-        """Bind nothing yet.
+        """Set it up; nothing listens before :meth:`start`.
 
         Args:
-            credentials: Secret per key; default is the pair of this module.
+            credentials: Secret of each accepted key; by default SIMULATOR_KEY's.
             host: Address to listen on.
-            port: Port; 0 takes a free one.
+            port: Port to listen on; 0 takes a free one, which a later start takes again.
             ssl_context: Serve TLS with this.
-            connection_limit: Authenticated sessions per stream and key; more get error 406.
-            symbol_limit: Distinct symbols over trades, quotes and bars; more get error 405.
-            auth_timeout: Seconds a connection may stay unauthenticated.
-            refused_feeds: Feeds that the plan does not include; error 409.
-            terse_acknowledgements: Leave empty channels out, as the real SIP feed does.
+            connection_limit: Sessions that may be authenticated at once with one key at one path.
+                The next one's authentication is answered 406.
+            symbol_limit: How many different symbols trades, quotes and bars of a session may have
+                together, ``"*"`` counting as one; ``None`` means any number. Alpaca does not
+                document how it counts.
+            auth_timeout: Seconds from the upgrade within which a client must authenticate.
+            refused_feeds: Names of feeds that are not in the plan: authentication is answered 409.
+            terse_acknowledgements: Leave channels without symbols out of acknowledgements, as the
+                SIP feed was seen to do.
+            buffer_limit: Bytes kept for a client that does not take them; beyond, the client is
+                told 407 and dropped.
         """
-        self.credentials = dict(credentials or {SIMULATOR_KEY: SIMULATOR_SECRET})
-        self.connection_limit = connection_limit
-        self.symbol_limit = symbol_limit
-        self.refused_feeds = frozenset(refused_feeds)
-        self.terse_acknowledgements = terse_acknowledgements
-        self.faults = Faults(self._faults_changed)
-        self.ledger = Ledger()
-        self.port = port
-        self.attempts = 0
-        self.handshakes = 0
-        self.authenticated = 0
-        self.auth_attempts = 0
-        self.received: list[Any] = []
-        self._host = host
-        self._ssl = ssl_context
-        self._auth_timeout = auth_timeout
-        self._changed = threading.Condition()  # guards the counters, received and _infos
-        self._infos: tuple[SessionInfo, ...] = ()
-        self._numbers = itertools.count(1)
-        # The rest is used on the loop alone.
-        self._sessions: dict[ServerConnection, Session] = {}
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread: threading.Thread | None = None
-        self._server: Server | None = None
-        self._stopping: asyncio.Event | None = None
-        self._players: set[Player] = set()
-
-    # --- lifecycle ---
-
-    def start(self) -> None:
-        """Listen; returns once connections are accepted. Does nothing while running.
-
-        Raises:
-            OSError: The address cannot be bound.
-        """
-        if self._thread is not None:
-            return
-        ready: Future[None] = Future()
-        self._thread = threading.Thread(
-            target=self._run, args=(ready,), name="alpaca-simulator", daemon=True
+        if credentials is None:
+            credentials = {SIMULATOR_KEY: SIMULATOR_SECRET}
+        self._rules = Rules(
+            credentials=dict(credentials),
+            connection_limit=connection_limit,
+            symbol_limit=symbol_limit,
+            auth_timeout=auth_timeout,
+            refused_feeds=frozenset(refused_feeds),
+            terse_acknowledgements=terse_acknowledgements,
+            buffer_limit=buffer_limit,
         )
-        self._thread.start()
-        try:
-            ready.result(_START_TIMEOUT)
-        except OSError:
-            self._thread.join(_STOP_TIMEOUT)
-            self._thread = None
-            raise
-
-    def stop(self) -> None:
-        """Cut every connection and end the thread. Does nothing when stopped."""
-        thread, loop, stopping = self._thread, self._loop, self._stopping
-        if thread is None:
-            return
-        if loop is not None and stopping is not None:
-            with contextlib.suppress(RuntimeError):  # the loop has ended by itself
-                loop.call_soon_threadsafe(stopping.set)
-        thread.join(_STOP_TIMEOUT)
-        self._thread = None
+        self._host = host
+        self._port = port
+        self._ssl_context = ssl_context
+        self._lifecycle = threading.Lock()  # guards starting and stopping
+        self._thread = LoopThread()
+        self._hub: Hub | None = None
+        self._listener: Listener | None = None
+        self._observation = Observation()
+        self.ledger = Ledger()
+        self.faults = Faults(
+            on_refuse_connections=self._refuse_connections, on_stop_reading=self._stop_reading
+        )
 
     def __enter__(self) -> Self:
-        """:meth:`start`."""
+        """Start."""
         self.start()
         return self
 
@@ -147,42 +124,109 @@ class AlpacaSimulator:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """:meth:`stop`."""
+        """Stop."""
         self.stop()
 
-    def url(self, market: str = "stocks", feed: str = "iex") -> str:
-        """The WebSocket URL of a stream."""
-        scheme = "ws" if self._ssl is None else "wss"
-        return f"{scheme}://{self._host}:{self.port}{path_of(market, feed)}"
+    def start(self) -> None:
+        """Start to listen; does nothing if it runs already.
 
-    # --- publishing ---
+        Raises:
+            OSError: The address cannot be used.
+        """
+        with self._lifecycle:
+            if self._thread.running:
+                return
+            with ExitStack() as undo:
+                bound = undo.enter_context(bind(self._host, self._port))
+                self._port = bound.getsockname()[1]
+                self._thread.start(f"alpaca-simulator-{next(_instances)}")
+                undo.callback(self._thread.stop)
+                self._thread.run(lambda: self._open(bound))
+                undo.pop_all()
+
+    def stop(self) -> None:
+        """Close every connection with code 1001 and end the thread, in well under a second.
+
+        Playbacks are cancelled. Does nothing if it does not run.
+        """
+        with self._lifecycle:
+            if self._thread.running:
+                self._thread.run(self._shut_down)
+                self._thread.stop()
+
+    @property
+    def port(self) -> int:
+        """The port; 0 before the first start if none was given."""
+        return self._port
+
+    def url(self, market: str = "stocks", feed: str | None = None) -> str:
+        """Address of a feed, or of the market's usual one.
+
+        Raises:
+            ValueError: There is no such market or feed.
+        """
+        scheme = "ws" if self._ssl_context is None else "wss"
+        host = _ANY_ADDRESS.get(self._host, self._host)
+        shown = f"[{host}]" if ":" in host else host
+        return f"{scheme}://{shown}:{self._port}{endpoint_for(market, feed).path}"
 
     def publish(
         self, *messages: Mapping[str, Any], market: str = "stocks", feed: str | None = None
     ) -> None:
-        """Send data messages, as one frame, to every session that is subscribed to them.
+        """Send data messages: each session gets those it is subscribed to, in one frame.
 
-        Times (``t``, ``created_at``, ``updated_at``) may be nanoseconds, RFC-3339 text or
-        datetimes. Every message is entered in the ledger, whether or not anybody gets it.
-        """
-        self._call(self.publish_now, messages, market, feed)
-
-    def publish_raw(self, data: bytes | str) -> None:
-        """Send a frame as it is to every authenticated session."""
-        self._call(self._send_all, data)
-
-    def send_error(self, code: int, message: str | None = None) -> None:
-        """Send an error message to every open session."""
-        self._call(self._send_error, wire.error(code, message))
-
-    def drop(self, code: int | None = 1000, reason: str = "") -> int:
-        """Close every open connection; returns how many.
+        Returns once they are handed over; they are sent, and entered in the ledger, in the order
+        of the calls.
 
         Args:
-            code: Close code; ``None`` and 1006 reset the TCP connection without a close frame.
-            reason: Close reason.
+            messages: As on the wire. Times ("t", "created_at", "updated_at") are nanoseconds since
+                the epoch, RFC 3339 texts or datetimes; other values go as they are.
+            market: Whose sessions.
+            feed: Only sessions of this feed.
+
+        Raises:
+            ValueError: A message is not one of this market, or there is no such market or feed.
+            TypeError: A time is of a type it cannot be.
+            RuntimeError: Not running.
         """
-        return self._wait_for_call(self._drop(code, reason))
+        endpoint_for(market, feed)
+        prepared = [prepare(message, market) for message in messages]
+        self._post("publish", prepared, market, feed)
+
+    def publish_raw(self, data: bytes | str) -> None:
+        """Send this as it is to every authenticated session, as a binary or a text frame.
+
+        Raises:
+            RuntimeError: Not running.
+        """
+        self._post("publish_raw", data)
+
+    def send_error(self, code: int, message: str | None = None) -> None:
+        """Send an error to every open session, by default with Alpaca's text for the code.
+
+        Raises:
+            RuntimeError: Not running.
+        """
+        self._post("send_error", code, message)
+
+    def drop(self, code: int | None = 1000, reason: str = "") -> int:
+        """Close every open connection; what was published before is sent first.
+
+        Args:
+            code: Close code. 1006 ends the TCP connection without a close frame; ``None`` resets
+                it.
+            reason: Close reason.
+
+        Returns:
+            How many connections there were.
+
+        Raises:
+            ValueError: Such a code or reason cannot be sent.
+            RuntimeError: Not running.
+        """
+        if code not in (None, _ABNORMAL_CLOSURE):
+            _check_close(code, reason)
+        return self._thread.run(lambda: self._running_hub().drop(code, reason))
 
     def play(
         self,
@@ -193,316 +237,111 @@ class AlpacaSimulator:
         feed: str | None = None,
         wait_for_subscription: bool = False,
         messages_per_frame: int = 10,
+        on_change: Callable[[Literal["started", "finished"]], None] = _ignore,
     ) -> PlaybackHandle:
-        """Publish timed messages at ``speed`` times real time, beginning with the first.
+        """Publish messages at the pace of their times.
 
         Args:
-            source: Pairs of time (nanoseconds) and message, in order.
-            speed: Data seconds per second; ``math.inf`` publishes as fast as it can.
-            market: Market to publish to.
-            feed: Feed to publish to; ``None`` is every feed of the market.
-            wait_for_subscription: Begin when the first session subscribes to something.
-            messages_per_frame: At most so many messages that are due together share a frame.
+            source: Pairs of time, in nanoseconds since the epoch, and message as for
+                :meth:`publish`. Data time begins with the first pair. It is iterated on the
+                simulator's thread and must not block.
+            speed: Seconds of data time per second; ``math.inf`` is as fast as the clients take it.
+            market: Whose sessions.
+            feed: Only sessions of this feed.
+            wait_for_subscription: Begin when one of these sessions subscribes.
+            messages_per_frame: Most messages in a frame; those due at one moment share one.
+            on_change: Called on the simulator's thread with "started" and "finished"; it must not
+                block.
+
+        Raises:
+            ValueError: A figure is not positive, or there is no such market or feed.
+            RuntimeError: Not running.
         """
-        handle = PlaybackHandle()
-        player = Player(
-            publish=lambda batch: self.publish_now(batch, market, feed),
-            source=source,
+        endpoint_for(market, feed)
+        pace = Pace(
             speed=speed,
-            batch=messages_per_frame,
-            handle=handle,
+            market=market,
+            feed=feed,
+            wait_for_subscription=wait_for_subscription,
+            messages_per_frame=messages_per_frame,
         )
-
-        async def run() -> None:
-            self._players.add(player)
-            player.begin(self._subscribed if wait_for_subscription else None)
-
-        self._wait_for_call(run())
+        handle = PlaybackHandle(pace, self._thread.post, on_change)
+        self._thread.post(lambda: handle.begin(source, self._running_hub()))
         return handle
 
-    # --- observation ---
+    @property
+    def attempts(self) -> int:
+        """TCP connections that were accepted."""
+        return self._observation.counter("attempts")
+
+    @property
+    def handshakes(self) -> int:
+        """HTTP upgrades that were completed."""
+        return self._observation.counter("handshakes")
+
+    @property
+    def auth_attempts(self) -> int:
+        """Authentications that were tried."""
+        return self._observation.counter("auth_attempts")
+
+    @property
+    def authenticated(self) -> int:
+        """Sessions that were authenticated, open or not."""
+        return self._observation.counter("authenticated")
+
+    @property
+    def received(self) -> list[dict[str, Any]]:
+        """What clients have sent, oldest first, with ``"***"`` for secrets."""
+        return self._observation.received()
 
     def sessions(self) -> tuple[SessionInfo, ...]:
-        """The open sessions."""
-        return self._infos
+        """The open sessions, oldest first."""
+        return self._observation.sessions()
 
     def wait_for(self, predicate: Callable[[AlpacaSimulator], bool], timeout: float = 5.0) -> bool:
-        """Wait until ``predicate`` of this simulator holds; tell whether it does."""
-        with self._changed:
-            return self._changed.wait_for(lambda: predicate(self), timeout)
+        """Wait, at most ``timeout`` seconds, until ``predicate`` holds; tell whether it does.
 
-    # --- what sessions ask (on the loop) ---
+        It is asked after every change of what can be seen here: connections, sessions,
+        subscriptions, requests, published messages.
+        """
+        return self._observation.wait_for(lambda: predicate(self), timeout)
 
-    def holders(self, path: str, key: str) -> int:
-        """Authenticated sessions of this stream and key."""
-        return sum(
-            session.authenticated and (session.path, session.key) == (path, key)
-            for session in self._sessions.values()
-        )
-
-    def count_auth(self) -> None:
-        """An authentication was attempted."""
-        self.auth_attempts += 1
-
-    def publish_now(
-        self, messages: Iterable[Mapping[str, Any]], market: str, feed: str | None
-    ) -> None:
-        """:meth:`publish`, on the loop."""
-        messages = list(messages)
-        written = [0] * len(messages)
-        if not self.faults.muted:
-            for connection, session in self._sessions.items():
-                endpoint = session.endpoint
-                if endpoint.market != market or feed not in {None, endpoint.feed}:
-                    continue
-                chosen = [i for i, message in enumerate(messages) if session.wants(message)]
-                if chosen:
-                    for i in chosen:
-                        written[i] += 1
-                    data = wire.encode([messages[i] for i in chosen], session.codec)
-                    self._write(connection, data)
-        for message, sessions in zip(messages, written, strict=True):
-            symbols = message.get("symbols") or ("*",)
-            symbol = str(message.get("S", symbols[0]))
-            channel = CHANNEL_OF_TYPE.get(str(message["T"]), "")
-            t_ns = wire.to_ns(message.get("t", message.get("updated_at")))
-            self.ledger.add(channel, symbol, t_ns, sessions)
-        self._notify()
-
-    # --- the loop ---
-
-    def _run(self, ready: Future[None]) -> None:
-        asyncio.run(self._main(ready))
-
-    async def _main(self, ready: Future[None]) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._stopping = asyncio.Event()
-        self._subscribed = asyncio.Event()
-        self._reconfigured = asyncio.Event()
-        try:
-            await self._listen()
-        except OSError as exc:
-            ready.set_exception(exc)
-            return
-        ready.set_result(None)
-        stopping = asyncio.create_task(self._stopping.wait())
-        while not stopping.done():
-            change = asyncio.create_task(self._reconfigured.wait())
-            await asyncio.wait({stopping, change}, return_when=asyncio.FIRST_COMPLETED)
-            change.cancel()
-            self._reconfigured.clear()
-            await self._apply_faults()
-        for player in list(self._players):
-            player.cancel()
-        for connection in list(self._sessions):
-            connection.transport.abort()
-        if self._server is not None:
-            self._server.close(close_connections=False)
-
-    async def _listen(self) -> None:
-        self._server = await serve(
-            self._serve,
-            self._host,
-            self.port,
-            process_request=self._process_request,
-            create_connection=self._connection_made,
-            ssl=self._ssl,
-            reuse_address=True,
-            open_timeout=None,
-            ping_interval=None,
-            close_timeout=1,
-            max_size=None,
-        )
-        self.port = next(iter(self._server.sockets)).getsockname()[1]
-
-    async def _apply_faults(self) -> None:
-        server = self._server
-        if self.faults.closed and server is not None:
-            server.close(close_connections=False)
-            self._server = None
-        elif not self.faults.closed and server is None:
-            await self._listen()
-        for connection in list(self._sessions):
-            if self.faults.deaf:
-                connection.transport.pause_reading()
-        self._notify()
-
-    def _connection_made(self, *arguments: Any, **keywords: Any) -> ServerConnection:  # noqa: ANN401  # the library's
-        self.attempts += 1
-        self._notify()
-        return ServerConnection(*arguments, **keywords)
-
-    async def _process_request(
-        self, connection: ServerConnection, request: Request
-    ) -> Response | None:
-        refused = self.faults.next_http()
-        if refused is not None:
-            status, retry_after = refused
-            headers = Headers({"Content-Length": "0", "Connection": "close"})
-            if retry_after is not None:
-                headers["Retry-After"] = f"{retry_after:g}"
-            try:
-                phrase = http.HTTPStatus(status).phrase
-            except ValueError:
-                phrase = "Refused"
-            return Response(status, phrase, headers)
-        if self.faults.is_silent("http"):
-            await asyncio.get_running_loop().create_future()
-        if request.path not in ENDPOINTS:
-            return connection.respond(http.HTTPStatus.NOT_FOUND, "no such stream\n")
-        return None
-
-    async def _serve(self, connection: ServerConnection) -> None:
-        request = connection.request
-        if request is None:
-            return
-        codec: wire.Codec = (
-            "msgpack" if request.headers.get("Content-Type") == "application/msgpack" else "json"
-        )
-        session = Session(next(self._numbers), request.path, ENDPOINTS[request.path], codec)
-        self._sessions[connection] = session
-        self.handshakes += 1
-        self._notify()
-        timeout = asyncio.get_running_loop().call_later(
-            self._auth_timeout, self._auth_timed_out, connection, session
-        )
-        try:
-            await self._greet(connection, session, request.headers)
-            async for data in connection:
-                await self._handle(connection, session, data)
-        except ConnectionClosed:
-            pass  # how sessions end
-        finally:
-            timeout.cancel()
-            del self._sessions[connection]
-            self._notify()
-
-    def _auth_timed_out(self, connection: ServerConnection, session: Session) -> None:
-        if session.authenticated:
-            return
-        if not session.refused:  # whoever was refused is dropped without a word
-            self._write(connection, wire.encode([wire.error(404)], session.codec))
-        connection.transport.close()
-
-    async def _greet(
-        self, connection: ServerConnection, session: Session, headers: Headers
-    ) -> None:
-        if self.faults.is_silent("greeting"):
-            return
-        garbage = self.faults.greeting
-        if garbage is not None:
-            await connection.send(garbage)
-            return
-        await self._reply(connection, session, wire.success("connected"))
-        pair = _header_credentials(headers)
-        if pair is not None:
-            session.header_auth = True
-            await self._authenticate(connection, session, *pair)
-
-    async def _handle(
-        self, connection: ServerConnection, session: Session, data: bytes | str
-    ) -> None:
-        try:
-            message = wire.decode(data, session.codec)
-        except ValueError:
-            await self._reply(connection, session, wire.error(400))
-            return
-        self._record(message)
-        action = message.get("action") if isinstance(message, dict) else None
-        if action == "auth":
-            key, secret = str(message.get("key")), str(message.get("secret"))
-            await self._authenticate(connection, session, key, secret)
-        elif action in {"subscribe", "unsubscribe"}:
-            if self.faults.is_silent("subscription"):
-                return
-            reply = session.change(self, message)
-            if session.subscriptions:
-                self._subscribed.set()
-            await self._reply(connection, session, reply)
-        else:
-            await self._reply(connection, session, wire.error(400))
-
-    async def _authenticate(
-        self, connection: ServerConnection, session: Session, key: str, secret: str
-    ) -> None:
-        if self.faults.is_silent("auth"):
-            return
-        reply = session.authenticate(self, key, secret)
-        session.refused = not session.authenticated
-        if reply["T"] == "success":
-            self.authenticated += 1
-        await self._reply(connection, session, reply)
-
-    async def _reply(
-        self, connection: ServerConnection, session: Session, message: Mapping[str, Any]
-    ) -> None:
-        self._notify()
-        await connection.send(wire.encode([message], session.codec))
-
-    def _write(self, connection: ServerConnection, data: bytes | str) -> None:
-        """Queue a frame without waiting, so that one slow client does not hold the others."""
-        broadcast([connection], data)
-
-    def _send_all(self, data: bytes | str) -> None:
-        for connection, session in self._sessions.items():
-            if session.authenticated:
-                self._write(connection, data)
-
-    def _send_error(self, message: Mapping[str, Any]) -> None:
-        for connection, session in self._sessions.items():
-            self._write(connection, wire.encode([message], session.codec))
-
-    async def _drop(self, code: int | None, reason: str) -> int:
-        connections = list(self._sessions)
-        for connection in connections:
-            if code is None or code == _ABNORMAL:
-                sock = connection.transport.get_extra_info("socket")
-                linger = struct.pack("ii", 1, 0)  # close with a reset
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-                connection.transport.abort()
-        if code is not None and code != _ABNORMAL:
-            closing = [connection.close(code, reason) for connection in connections]
-            await asyncio.gather(*closing)
-        return len(connections)
-
-    # --- threads ---
-
-    def _record(self, message: object) -> None:
-        shown = message
-        if isinstance(message, dict) and "secret" in message:
-            shown = {**message, "secret": "***"}
-        with self._changed:
-            self.received.append(shown)
-
-    def _notify(self) -> None:
-        with self._changed:
-            self._infos = tuple(session.info() for session in self._sessions.values())
-            self._changed.notify_all()
-
-    def _faults_changed(self) -> None:
-        if self._loop is not None:
-            with contextlib.suppress(RuntimeError):  # the loop has ended
-                self._loop.call_soon_threadsafe(self._reconfigured.set)
-
-    def _call(self, function: Callable[..., None], *arguments: Any) -> None:  # noqa: ANN401  # passed through
-        if self._loop is not None:
-            self._loop.call_soon_threadsafe(function, *arguments)
-
-    def _wait_for_call(self, work: Coroutine[Any, Any, T]) -> T:
-        if self._loop is None:
-            work.close()
+    def _running_hub(self) -> Hub:
+        if self._hub is None:
             msg = "the simulator is not running"
             raise RuntimeError(msg)
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(_STOP_TIMEOUT)
+        return self._hub
+
+    def _post(self, method: str, *args: object) -> None:
+        self._thread.post(getattr(self._running_hub(), method), *args)
+
+    async def _open(self, bound: socket.socket) -> None:
+        self._hub = Hub(self._rules, self.faults, self._observation, self.ledger)
+        self._listener = Listener(bound, self._host, self._ssl_context, self._hub)
+        if not self.faults.refusing_connections:
+            await self._listener.open()
+
+    async def _shut_down(self) -> None:
+        if self._listener is not None:
+            await self._listener.close()
+        await self._running_hub().shut_down()
+
+    def _refuse_connections(self, on: bool) -> None:
+        listener = self._listener
+        if self._thread.running and listener is not None:
+            self._thread.run(listener.refuse if on else listener.open)
+
+    def _stop_reading(self, on: bool) -> None:
+        if self._thread.running:
+            self._thread.run(lambda: self._running_hub().freeze(on))
 
 
-def _header_credentials(headers: Headers) -> tuple[str, str] | None:
-    key, secret = headers.get("APCA-API-KEY-ID"), headers.get("APCA-API-SECRET-KEY")
-    if key is not None and secret is not None:
-        return key, secret
-    kind, _, value = headers.get("Authorization", "").partition(" ")
-    if kind == "Basic":
-        with contextlib.suppress(binascii.Error, UnicodeDecodeError):
-            key, _, secret = base64.b64decode(value, validate=True).decode().partition(":")
-            return key, secret
-    return None
+def _check_close(code: int, reason: str) -> None:
+    try:
+        Close(code, reason).check()
+    except ProtocolError as exc:
+        msg = f"close code {code} cannot be sent"
+        raise ValueError(msg) from exc
+    if len(reason.encode()) > _MAX_REASON:
+        msg = f"a close reason has at most {_MAX_REASON} bytes"
+        raise ValueError(msg)

@@ -1,137 +1,283 @@
-"""One client's session: the protocol's rules, without the socket."""
+"""One session: the steps from the greeting to the data, as Alpaca's server takes them."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import asyncio
+import base64
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from realtime_stream.simulator.endpoints import CHANNEL_OF_TYPE, Endpoint
-from realtime_stream.simulator.wire import Codec, error, success
+from websockets.asyncio.server import ServerConnection, broadcast
+from websockets.protocol import State
+
+from realtime_stream.simulator.observation import Observation, SessionInfo
+from realtime_stream.simulator.subscriptions import RequestError, Subscriptions, requested
+from realtime_stream.simulator.wire import (
+    Codec,
+    decode_request,
+    encode_frame,
+    encode_object,
+    error,
+    success,
+)
 
 if TYPE_CHECKING:
-    from realtime_stream.simulator.server import AlpacaSimulator
+    from collections.abc import Callable, Collection, Mapping
 
-__all__ = ["Session", "SessionInfo"]
+    from websockets.datastructures import Headers
 
-_SYMBOL: Final = re.compile(r"[A-Z0-9./-]{1,24}|\*")
-_MIRRORS: Final = ("corrections", "cancelErrors")  # follow trades by themselves
-_LIMITED: Final = frozenset({"trades", "quotes", "bars"})  # what the symbol limit counts
+    from realtime_stream.simulator.endpoints import Endpoint
+    from realtime_stream.simulator.faults import Faults
+
+__all__ = ["Host", "Rules", "Session"]
+
+_NORMAL_CLOSURE: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class SessionInfo:
-    """An open session, as seen from outside."""
+class Rules:
+    """What the server allows; see the arguments of the simulator."""
 
-    id: int
-    path: str
-    codec: Codec
-    authenticated: bool
-    subscriptions: frozenset[tuple[str, str]]
-    header_auth: bool
+    credentials: Mapping[str, str]
+    connection_limit: int
+    symbol_limit: int | None
+    auth_timeout: float
+    refused_feeds: Collection[str]
+    terse_acknowledgements: bool
+    buffer_limit: int
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
+class Host:
+    """What a session needs of the server around it.
+
+    Attributes:
+        rules: What is allowed.
+        faults: What to do wrong.
+        observation: Where to tell what happens.
+        holders: How many sessions are authenticated with this key at this path.
+        end: Ends a session with a close code, or without a close frame if it is ``None``.
+        subscribed: Told after each change of subscriptions.
+    """
+
+    rules: Rules
+    faults: Faults
+    observation: Observation
+    holders: Callable[[str, str], int]
+    end: Callable[[Session, int | None], None]
+    subscribed: Callable[[], None]
+
+
+def _header_credentials(headers: Headers) -> tuple[str, str] | None:
+    """Credentials of the HTTP upgrade, if it has any; empty ones if they cannot be read."""
+    keys = headers.get_all("APCA-API-KEY-ID")
+    if keys:
+        return keys[0], "".join(headers.get_all("APCA-API-SECRET-KEY"))
+    scheme, _, encoded = "".join(headers.get_all("Authorization")).partition(" ")
+    if scheme.lower() != "basic":
+        return None
+    try:
+        key, _, secret = base64.b64decode(encoded, validate=True).decode().partition(":")
+    except ValueError:
+        return "", ""
+    return key, secret
+
+
+def _codec(headers: Headers) -> Codec:
+    content_type = "".join(headers.get_all("Content-Type")).partition(";")[0].strip().lower()
+    return "msgpack" if content_type == "application/msgpack" else "json"
+
+
 class Session:
-    """State of one connection. Used on the simulator's loop alone."""
+    """Thread safety: used by the simulator's thread only; nothing here waits.
 
-    id: int
-    path: str
-    endpoint: Endpoint
-    codec: Codec
-    key: str = ""
-    authenticated: bool = False
-    header_auth: bool = False
-    refused: bool = False
-    subscriptions: set[tuple[str, str]] = field(default_factory=set)
+    Attributes:
+        connection: Its connection.
+        endpoint: Which feed it is for.
+        codec: How its messages are encoded.
+        key: The key it is authenticated with.
+        closed: Whether the server has done with it.
+        frozen: Whether the server acts as if the peer were out of reach.
+        subscriptions: What it is subscribed to.
+    """
 
-    def info(self) -> SessionInfo:
-        """A snapshot."""
-        return SessionInfo(
-            self.id,
-            self.path,
-            self.codec,
-            self.authenticated,
-            frozenset(self.subscriptions),
-            self.header_auth,
+    def __init__(
+        self, connection: ServerConnection, endpoint: Endpoint, headers: Headers, host: Host
+    ) -> None:
+        """Args: the ``connection`` with its upgrade's ``headers``, and the server around it."""
+        self.connection = connection
+        self.endpoint = endpoint
+        self.codec = _codec(headers)
+        self.key: str | None = None
+        self.closed = False
+        self.frozen = False
+        self.subscriptions = Subscriptions(endpoint)
+        self._host = host
+        self._id = 0
+        self._credentials = _header_credentials(headers)
+        self._over_limit = False
+        self._unanswered = False
+        self._auth_deadline: asyncio.TimerHandle | None = None
+
+    def open(self, session_id: int) -> None:
+        """The upgrade is complete: greet, and authenticate if the headers had credentials."""
+        self._id = session_id
+        self._observe()
+        host = self._host
+        self._auth_deadline = asyncio.get_running_loop().call_later(
+            host.rules.auth_timeout, self._auth_expired
         )
+        if host.faults.is_silent_at("greeting"):
+            self._unanswered = True
+            return
+        garbage = host.faults.greeting
+        if garbage is None:
+            self.control(success("connected"))
+        else:
+            self.write(garbage)
+        if self._credentials is not None:
+            self._authenticate(*self._credentials)
 
-    def authenticate(self, server: AlpacaSimulator, key: str, secret: str) -> dict[str, Any]:
-        """The reply to an authentication."""
-        server.count_auth()
-        if self.authenticated:
-            return error(403)
-        refused = server.faults.next_auth()
-        if refused is not None:
-            return error(*refused)
-        if server.credentials.get(key) != secret:
-            return error(402)
-        if self.endpoint.feed in server.refused_feeds:
-            return error(409)
-        if self.endpoint.market == "options" and self.codec == "json":
-            return error(412)
-        if server.holders(self.path, key) >= server.connection_limit:
-            return error(406)
+    def close(self) -> None:
+        """The server has done with it: it holds no place and gets no data any more."""
+        self.closed = True
+        if self._auth_deadline is not None:
+            self._auth_deadline.cancel()
+        self._host.observation.remove(self._id)
+
+    def freeze(self, *, on: bool) -> None:
+        """Begin or end to act as if the peer were out of reach."""
+        self.frozen = on
+        if on:
+            self.connection.transport.pause_reading()
+        else:
+            self.connection.transport.resume_reading()
+
+    def receive(self, data: bytes | str) -> None:
+        """Answer a client's message."""
+        if self.closed or self.frozen:
+            return
+        request = decode_request(data, self.codec)
+        if request is None:
+            self.control(error(400))
+            return
+        masked = {**request, "secret": "***"} if "secret" in request else request
+        self._host.observation.receive(masked)
+        match request.get("action"):
+            case "auth":
+                self._auth_requested(request)
+            case "subscribe" | "unsubscribe" as action:
+                self._change(action, request)
+            case _:
+                self.control(error(400))
+
+    def control(self, message: dict[str, object]) -> None:
+        """Send a control message; it has a frame of its own."""
+        self.write(encode_frame([encode_object(message, self.codec)], self.codec))
+
+    def write(self, frame: bytes | str) -> bool:
+        """Send a frame; tell whether it was written.
+
+        A client that does not take what it is sent is told 407 and dropped, once the limit of
+        what the server keeps for it is reached.
+        """
+        if self.closed or self.frozen or self.connection.state is not State.OPEN:
+            return False
+        broadcast((self.connection,), frame)
+        if self.backlog > self._host.rules.buffer_limit:
+            slow = encode_frame([encode_object(error(407), self.codec)], self.codec)
+            broadcast((self.connection,), slow)
+            self._host.end(self, None)
+        return True
+
+    @property
+    def backlog(self) -> int:
+        """Bytes that the client has not taken yet."""
+        return self.connection.transport.get_write_buffer_size()
+
+    def _auth_requested(self, request: Mapping[str, Any]) -> None:
+        key, secret = request.get("key"), request.get("secret")
+        if isinstance(key, str) and isinstance(secret, str):
+            self._authenticate(key, secret)
+        else:
+            self.control(error(400))
+
+    def _authenticate(self, key: str, secret: str) -> None:
+        self._host.observation.count("auth_attempts")
+        if self._host.faults.is_silent_at("auth"):
+            self._unanswered = True
+            return
+        refusal = self._auth_refusal(key, secret)
+        if refusal is not None:
+            self.control(refusal)
+            return
         self.key = key
-        self.authenticated = True
-        return success("authenticated")
+        if self._auth_deadline is not None:
+            self._auth_deadline.cancel()
+        self._host.observation.count("authenticated")
+        self._observe()
+        self.control(success("authenticated"))
 
-    def change(self, server: AlpacaSimulator, message: Mapping[str, Any]) -> dict[str, Any]:
-        """The reply to a subscribe or unsubscribe: the complete list, or an error."""
-        if not self.authenticated:
-            return error(401)
-        asked = self._asked(message)
-        if isinstance(asked, int):
-            return error(asked)
-        if message["action"] == "unsubscribe":
-            self.subscriptions -= asked
-            return self.acknowledgement(terse=server.terse_acknowledgements)
-        channels, symbols = {c for c, _ in asked}, {s for _, s in asked}
-        refused = server.faults.next_subscription(channels, symbols)
-        if refused is not None:
-            return error(refused)
-        asked = {entry for entry in asked if entry[1] not in server.faults.left_out}
-        wanted = self.subscriptions | asked
-        limited = {symbol for channel, symbol in wanted if channel in _LIMITED}
-        if server.symbol_limit is not None and len(limited) > server.symbol_limit:
-            return error(405)
-        self.subscriptions = wanted
-        return self.acknowledgement(terse=server.terse_acknowledgements)
+    def _auth_refusal(self, key: str, secret: str) -> dict[str, object] | None:
+        rules = self._host.rules
+        if self.key is not None:
+            return error(403)
+        fault = self._host.faults.next_auth_refusal()
+        if fault is not None:
+            return error(*fault)
+        if rules.credentials.get(key) != secret:
+            return error(402)
+        if self.endpoint.feed in rules.refused_feeds:
+            return error(409)
+        self._over_limit = self._host.holders(self.endpoint.path, key) >= rules.connection_limit
+        return error(406) if self._over_limit else None
 
-    def _asked(self, message: Mapping[str, Any]) -> set[tuple[str, str]] | int:
-        """The entries of a request, or the code of what is wrong with it."""
-        asked: set[tuple[str, str]] = set()
-        for channel, symbols in message.items():
-            if channel == "action":
-                continue
-            if channel not in self.endpoint.channels:
-                return 410
-            if not isinstance(symbols, list):
-                return 400
-            for symbol in symbols:
-                if not isinstance(symbol, str) or not _SYMBOL.fullmatch(symbol):
-                    return 400
-                if symbol == "*" and (self.endpoint.market, channel) == ("options", "quotes"):
-                    return 413
-                asked.add((channel, symbol))
-        return {entry for entry in asked if entry[0] not in _MIRRORS}
+    def _auth_expired(self) -> None:
+        if self._unanswered or self.frozen:
+            return
+        if self._over_limit:  # measured: such a connection is dropped without a frame
+            self._host.end(self, None)
+            return
+        self.control(error(404))
+        self._host.end(self, _NORMAL_CLOSURE)
 
-    def acknowledgement(self, *, terse: bool) -> dict[str, Any]:
-        """The complete list of what is subscribed."""
-        lists: dict[str, list[str]] = {channel: [] for channel in self.endpoint.channels}
-        for channel, symbol in sorted(self.subscriptions):
-            lists[channel].append(symbol)
-        for channel in _MIRRORS:
-            if channel in lists:
-                lists[channel] = list(lists["trades"])
-        kept = {channel: symbols for channel, symbols in lists.items() if symbols or not terse}
-        return {"T": "subscription", **kept}
+    def _change(self, action: str, request: Mapping[str, Any]) -> None:
+        if self.key is None:
+            self.control(error(401))
+            return
+        if self._host.faults.is_silent_at("subscription"):
+            return
+        try:
+            self._apply(action, request)
+        except RequestError as exc:
+            self.control(error(exc.code))
+            return
+        terse = self._host.rules.terse_acknowledgements
+        self.control(self.subscriptions.acknowledgement(terse=terse))
+        self._observe()
+        self._host.subscribed()
 
-    def wants(self, message: Mapping[str, Any]) -> bool:
-        """Whether a data message goes to this session."""
-        channel = CHANNEL_OF_TYPE.get(str(message["T"]), "")
-        if channel in _MIRRORS:
-            channel = "trades"
-        symbols = message.get("symbols", ()) if channel == "news" else (message.get("S"),)
-        return any((channel, symbol) in self.subscriptions for symbol in (*symbols, "*"))
+    def _apply(self, action: str, request: Mapping[str, Any]) -> None:
+        pairs = requested(request, self.endpoint, self.codec)
+        if action == "unsubscribe":
+            self.subscriptions.remove(pairs)
+            return
+        faults = self._host.faults
+        code = faults.next_subscription_refusal(pairs)
+        if code is not None:
+            raise RequestError(code)
+        left_out = faults.unacknowledged
+        taken = [pair for pair in pairs if pair[1] not in left_out]
+        self.subscriptions.add(taken, self._host.rules.symbol_limit)
+
+    def _observe(self) -> None:
+        self._host.observation.update(
+            SessionInfo(
+                id=self._id,
+                path=self.endpoint.path,
+                codec=self.codec,
+                authenticated=self.key is not None,
+                subscriptions=self.subscriptions.pairs(),
+                header_auth=self._credentials is not None,
+            )
+        )

@@ -122,18 +122,20 @@ def test_bad_settings_do_not_show_them(settings: dict[str, Any]) -> None:
 
 
 def test_keys_may_rotate_between_sessions() -> None:
-    pairs = iter([(KEY, SECRET), (KEY, "rotated-secret")])
-    with AlpacaSimulator(credentials={KEY: SECRET}) as simulator:
+    keys = {KEY: SECRET, "the-next-key": "the-next-secret"}
+    pairs = iter(keys.items())
+    with AlpacaSimulator(credentials=keys) as simulator:
         settings = config(simulator, api_key=None, secret_key=None, credentials=pairs.__next__)
         manager = RealTimeStreamManager(settings)
         manager.subscribe("quotes", "AAPL")
         found = Recorder[Any]()
         manager.on_connect(found)
         manager.start()
-        simulator.credentials[KEY] = "rotated-secret"
         simulator.drop(1001)
         found.wait_for(2)
         manager.stop()
+        used = [message["key"] for message in simulator.received if message["action"] == "auth"]
+    assert used == list(keys)
 
 
 def test_a_credentials_source_that_fails_is_tried_again() -> None:

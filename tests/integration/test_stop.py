@@ -29,12 +29,16 @@ if TYPE_CHECKING:
 LIMIT = 1.0  # seconds
 
 
+def threads_of(manager: RealTimeStreamManager) -> list[threading.Thread]:
+    name = repr(manager).split()[1].rstrip(":")
+    return [t for t in threading.enumerate() if t.name.startswith(f"realtime-stream/{name}/")]
+
+
 def stop_and_time(manager: RealTimeStreamManager) -> float:
     began = time.monotonic()
     manager.stop()
     elapsed = time.monotonic() - began
-    names = [thread.name for thread in threading.enumerate() if thread.name.startswith("realtime-")]
-    assert names == []
+    assert threads_of(manager) == []
     assert manager.status().threads == ()
     return elapsed
 
@@ -144,7 +148,7 @@ def test_behind_a_name_server_that_hangs(monkeypatch: pytest.MonkeyPatch) -> Non
     began = time.monotonic()
     manager.stop()
     assert time.monotonic() - began < LIMIT
-    left = [t for t in threading.enumerate() if t.name.startswith("realtime-")]
+    left = threads_of(manager)
     assert [t.name.rpartition("/")[2] for t in left] == ["resolve"]
     assert manager.status().threads == (left[0].name,)
     released.set()

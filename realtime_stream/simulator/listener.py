@@ -1,0 +1,96 @@
+"""The listening socket, which can be closed and opened again on the same port."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+from typing import TYPE_CHECKING, Final
+
+from websockets.asyncio.server import Server, serve
+
+if TYPE_CHECKING:
+    import ssl
+
+    from realtime_stream.simulator.hub import Hub
+
+__all__ = ["Listener", "bind"]
+
+_NO_FLOW_CONTROL: Final = 1 << 30  # frames; requests are answered as fast as they come
+_CLOSE_TIMEOUT: Final = 5.0  # seconds for the client's part of the closing handshake
+
+# Errors of the server itself are worth seeing. What it logs below that is not: at DEBUG it shows
+# every frame, with the secrets in them.
+_logger: Final = logging.Logger("realtime_stream.simulator.websocket", logging.ERROR)
+_logger.parent = logging.getLogger("realtime_stream.simulator")
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A socket that holds the port but does not listen yet, so that connections are refused.
+
+    Raises:
+        OSError: The host is unknown or the port taken.
+    """
+    family, kind, protocol, _, address = socket.getaddrinfo(
+        host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )[0]
+    bound = socket.socket(family, kind, protocol)
+    try:
+        if os.name != "nt":  # there it would let others take the port, too
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind(address)
+    except OSError:
+        bound.close()
+        raise
+    return bound
+
+
+class Listener:
+    """Thread safety: used by the simulator's thread only."""
+
+    def __init__(
+        self, bound: socket.socket, host: str, ssl_context: ssl.SSLContext | None, hub: Hub
+    ) -> None:
+        """Args: a socket from :func:`bind`, which belongs to the listener from now on."""
+        self._bound: socket.socket | None = bound
+        self._host = host
+        self._port: int = bound.getsockname()[1]
+        self._ssl_context = ssl_context
+        self._hub = hub
+        self._server: Server | None = None
+
+    async def open(self) -> None:
+        """Listen, if it does not yet."""
+        if self._server is not None:
+            return
+        self._server = await serve(
+            self._hub.handle,
+            sock=self._bound,
+            ssl=self._ssl_context,
+            process_request=self._hub.process_request,
+            create_connection=self._hub.connection_class(),
+            open_timeout=None,
+            ping_interval=None,
+            close_timeout=_CLOSE_TIMEOUT,
+            max_queue=_NO_FLOW_CONTROL,
+            logger=_logger,
+        )
+        self._bound = None
+
+    async def close(self) -> None:
+        """Close the listening socket; connections stay as they are."""
+        if self._server is not None:
+            server, self._server = self._server, None
+            server.close(close_connections=False)
+            while server.is_serving():
+                await asyncio.sleep(0)
+        if self._bound is not None:
+            self._bound.close()
+            self._bound = None
+
+    async def refuse(self) -> None:
+        """Close the listening socket but keep its port."""
+        if self._server is not None:
+            await self.close()
+            self._bound = bind(self._host, self._port)
