@@ -110,13 +110,14 @@ class Supervisor:
         if not wanted:
             self._idle()
             return None
-        held_back = self._not_before - self._clock.monotonic()
-        if held_back > 0:  # the wait was left while nothing was wanted
-            self._pause(held_back)
+        if self._not_before > self._clock.monotonic():  # a wait was left while nothing was wanted
+            self._hold_back(self._not_before - self._clock.monotonic())
+            self._pause()
             return None
         if not self._breaker.can_attempt_connection():
+            self._hold_back(self._breaker.retry_in())
             self._board.move_connection("circuit_open", self._log)
-            self._pause(self._breaker.retry_in())
+            self._pause()
             return None
         return self._attempt(wanted)
 
@@ -145,13 +146,15 @@ class Supervisor:
         else:
             failure = self._judge(end, stable=stable)
         final = failure is not None and self._is_final(failure)
+        if failure is not None and not final:
+            self._hold_back(self._delay(failure))
         # The state moves first: whoever is told of the end must not see the old state.
         self._board.move_connection(self._trigger(failure, final=final), self._log)
         self._announce(connection_id, acknowledged, failure, connected=connected)
         if failure is None or final:
             return failure
         self._inbox.put(ErrorEvent(failure.error, "session"))
-        self._wait_after(failure)
+        self._pause()
         return None
 
     def _is_final(self, failure: Failure) -> bool:
@@ -208,18 +211,22 @@ class Supervisor:
         event = DisconnectEvent(connection_id, failure, consecutive) if connected else None
         self._inbox.put(SessionLost(self._recorder.last_received_ns, acknowledged, event))
 
-    def _wait_after(self, failure: Failure) -> None:
-        """Wait as long as policy, server and breaker ask for."""
+    def _delay(self, failure: Failure) -> float:
+        """As long as policy, server and breaker ask for, in seconds."""
         delay = self._config.reconnect.delay(self._recorder.view.consecutive, self._rng)
-        self._pause(max(delay, failure.min_wait, self._breaker.retry_in()))
+        return max(delay, failure.min_wait, self._breaker.retry_in())
 
-    def _pause(self, seconds: float) -> None:
-        """Wait ``seconds``; ends early when stopped or when nothing is wanted any more."""
-        deadline = self._not_before = self._clock.monotonic() + seconds
-        self._recorder.update(next_attempt_at=deadline)
+    def _hold_back(self, seconds: float) -> None:
+        """Make no attempt for so long, whatever happens meanwhile."""
+        self._not_before = self._clock.monotonic() + seconds
+        self._recorder.update(next_attempt_at=self._not_before)
+
+    def _pause(self) -> None:
+        """Wait as held back; ends early when stopped or when nothing is wanted any more."""
+        seconds = max(self._not_before - self._clock.monotonic(), 0.0)
         self._log.write(logging.INFO, "realtime_feed_waiting", seconds=round(seconds, 3))
         while not self._stopping.is_set():
-            remaining = deadline - self._clock.monotonic()
+            remaining = self._not_before - self._clock.monotonic()
             if remaining <= 0 or not self._clock.wait(self._wake, remaining):
                 break
             self._wake.clear()

@@ -141,10 +141,14 @@ def test_a_refused_connection_and_garbage_close_too(simulator: AlpacaSimulator) 
 class Tap(WebSocketClientProtocol):
     """Overrides what the adapter's protocol overrides."""
 
-    def __init__(self, *, seen: list[Any], **arguments: Any) -> None:
+    def __init__(
+        self, *, seen: list[Any], made: threading.Event | None = None, **arguments: Any
+    ) -> None:
         super().__init__(**arguments)
         self.seen = seen
         seen.append(("task", asyncio.current_task()))
+        if made is not None:
+            made.set()
 
     async def recv(self) -> str | bytes:
         data = await super().recv()
@@ -215,7 +219,9 @@ def test_a_cancelled_run_ends_with_cancelled_error(simulator: AlpacaSimulator) -
     """How a session is interrupted before its WebSocket is open."""
     simulator.faults.silent_at("http")
     seen: list[Any] = []
-    stream = OneSession(simulator.url(), create_protocol=functools.partial(Tap, seen=seen))
+    made = threading.Event()
+    protocol = functools.partial(Tap, seen=seen, made=made)
+    stream = OneSession(simulator.url(), create_protocol=protocol)
     stream.subscribe_quotes(ignore, "AAPL")
     outcome: list[BaseException] = []
 
@@ -227,7 +233,7 @@ def test_a_cancelled_run_ends_with_cancelled_error(simulator: AlpacaSimulator) -
 
     runner = threading.Thread(target=run)
     runner.start()
-    assert simulator.wait_for(lambda s: s.attempts == 1)
+    assert made.wait(5)
     task: asyncio.Task[Any] = seen[0][1]
     task.get_loop().call_soon_threadsafe(task.cancel)
     runner.join(10)
