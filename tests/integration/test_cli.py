@@ -155,3 +155,21 @@ def test_simulate_serves_says_what_happens_and_keeps_a_ledger(tmp_path: Path) ->
     said = [json.loads(line) for line in out.splitlines()]
     assert [each["event"] for each in said] == ["listening", "started", "finished"]
     assert said[-1]["published"] == len(ledger.read_text().splitlines()) > 100
+
+
+def test_demo_draws_a_live_table_on_a_terminal() -> None:
+    reader, terminal = os.openpty()
+    process = subprocess.Popen(
+        [*COMMAND, "demo", "--seconds", "4"], stdout=terminal, stderr=terminal, close_fds=True
+    )
+    os.close(terminal)
+    shown = b""
+    try:
+        while chunk := os.read(reader, 65536):
+            shown += chunk
+    except OSError:
+        pass  # how a terminal says that its program has ended
+    os.close(reader)
+    assert process.wait(PATIENCE) == 0
+    assert "spread bps" in shown.decode()
+    assert "they add up" in shown.decode()
