@@ -52,10 +52,10 @@ class Hub:
         self._observation = observation
         self._ledger = ledger
         self._host = Host(rules, faults, observation, self._holders, self._end, self._pulse)
-        # Every TCP connection until it is lost, with its session once the path is known.
-        self._connections: dict[ServerConnection, Session | None] = {}
-        self._ended: set[ServerConnection] = set()
-        self._sessions: list[Session] = []
+        self._connections: set[ServerConnection] = set()  # each until it is lost
+        self._ended: set[ServerConnection] = set()  # those of them that are being closed
+        self._upgraded: dict[ServerConnection, Session] = {}  # those whose path was accepted
+        self._sessions: list[Session] = []  # those that are served
         self._handshakes = 0
         self._closing: set[asyncio.Task[None]] = set()
         self._subscribed = asyncio.Event()
@@ -85,12 +85,13 @@ class Hub:
 
     def connected(self, connection: ServerConnection) -> None:
         """The connection can be written to."""
-        self._connections[connection] = None
+        self._connections.add(connection)
 
     def lost(self, connection: ServerConnection) -> None:
         """The connection is no more."""
-        session = self._connections.pop(connection)
+        self._connections.remove(connection)
         self._ended.discard(connection)
+        session = self._upgraded.pop(connection, None)
         if session is not None:
             self._forget(session)
 
@@ -110,14 +111,12 @@ class Hub:
         endpoint = ENDPOINTS.get(request.path.partition("?")[0])
         if endpoint is None:
             return connection.respond(404, "Not Found\n")
-        self._connections[connection] = Session(connection, endpoint, request.headers, self._host)
+        self._upgraded[connection] = Session(connection, endpoint, request.headers, self._host)
         return None
 
     async def handle(self, connection: ServerConnection) -> None:
         """Serve a connection from the completed upgrade to its end."""
-        session = self._connections.get(connection)
-        if session is None:  # lost at once
-            return
+        session = self._upgraded[connection]
         self._handshakes += 1
         self._observation.count("handshakes")
         self._sessions.append(session)
@@ -129,17 +128,19 @@ class Hub:
     def publish(self, messages: Sequence[Message], market: str, feed: str | None) -> None:
         """Write each session its share of the messages in one frame, and enter them all."""
         counts = [0] * len(messages)
-        if not self._faults.muted:
-            for session in self._audience(market, feed):
-                wanted = [n for n, each in enumerate(messages) if session.subscriptions.wants(each)]
-                if wanted and session.write(
-                    encode_frame(
-                        [messages[n].encoded(session.codec) for n in wanted], session.codec
-                    )
-                ):
-                    for n in wanted:
-                        counts[n] += 1
+        frames: list[tuple[Session, bytes | str]] = []
+        for session in [] if self._faults.muted else self._audience(market, feed):
+            wanted = [n for n, each in enumerate(messages) if session.subscriptions.wants(each)]
+            if wanted and session.writable:
+                codec = session.codec
+                encoded = [messages[n].encoded(codec) for n in wanted]
+                frames.append((session, encode_frame(encoded, codec)))
+                for n in wanted:
+                    counts[n] += 1
+        # Before they are written: whoever has received a message finds it in the ledger.
         self._ledger.record(zip(messages, counts, strict=True))
+        for session, frame in frames:
+            session.write(frame)
         self._observation.touch()
 
     def publish_raw(self, data: bytes | str) -> None:
@@ -206,7 +207,7 @@ class Hub:
         self._end_connection(session.connection, _ABNORMAL_CLOSURE if code is None else code, "")
 
     def _end_connection(self, connection: ServerConnection, code: int | None, reason: str) -> None:
-        session = self._connections[connection]
+        session = self._upgraded.get(connection)
         serving = session is not None and session in self._sessions and not session.frozen
         if session is not None:
             self._forget(session)

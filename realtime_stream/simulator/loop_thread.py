@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from concurrent.futures import Future
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
@@ -15,39 +16,45 @@ __all__ = ["LoopThread"]
 T = TypeVar("T")
 
 
+@dataclass(frozen=True, slots=True)
+class _Running:
+    thread: threading.Thread
+    loop: asyncio.AbstractEventLoop
+    ending: asyncio.Event
+
+
 class LoopThread:
     """Thread safety: every method may be called from any thread but its own."""
 
     def __init__(self) -> None:
         """Not running."""
-        self._lock = threading.RLock()  # guards starting, stopping and waiting for the loop
-        self._thread: threading.Thread | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._ending: asyncio.Event | None = None
+        self._lock = threading.RLock()  # held while the loop is waited for, so that it stays
+        self._now: _Running | None = None
 
     @property
     def running(self) -> bool:
         """Whether it has been started and not stopped."""
-        return self._thread is not None
+        return self._now is not None
 
     def start(self, name: str) -> None:
         """Start the thread under this name."""
-        ready: Future[None] = Future()
+        ready: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = Future()
+        thread = threading.Thread(target=lambda: asyncio.run(_serve(ready)), name=name, daemon=True)
         with self._lock:
-            self._thread = threading.Thread(
-                target=lambda: asyncio.run(self._main(ready)), name=name, daemon=True
-            )
-            self._thread.start()
-            ready.result()
+            thread.start()
+            self._now = _Running(thread, *ready.result())
 
     def stop(self) -> None:
-        """Cancel what runs on the loop and end the thread."""
+        """Cancel what runs on the loop and end the thread.
+
+        Raises:
+            RuntimeError: Not running.
+        """
         with self._lock:
-            if self._thread is None or self._loop is None or self._ending is None:
-                return
-            self._loop.call_soon_threadsafe(self._ending.set)
-            self._thread.join()
-            self._thread = None
+            running = self._running()
+            running.loop.call_soon_threadsafe(running.ending.set)
+            running.thread.join()
+            self._now = None
 
     def run(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Run a coroutine on the loop and wait for its result.
@@ -55,11 +62,11 @@ class LoopThread:
         Raises:
             RuntimeError: Not running, or called on the loop's own thread.
         """
-        if threading.current_thread() is self._thread:
+        if threading.current_thread() is self._running().thread:
             msg = "must not be called on the simulator's own thread"
             raise RuntimeError(msg)
         with self._lock:
-            loop = self._running_loop()
+            loop = self._running().loop
             return asyncio.run_coroutine_threadsafe(work(), loop).result()
 
     def post(self, callback: Callable[..., object], *args: object) -> None:
@@ -68,16 +75,17 @@ class LoopThread:
         Raises:
             RuntimeError: Not running.
         """
-        self._running_loop().call_soon_threadsafe(callback, *args)
+        self._running().loop.call_soon_threadsafe(callback, *args)
 
-    def _running_loop(self) -> asyncio.AbstractEventLoop:
-        if self._thread is None or self._loop is None:
+    def _running(self) -> _Running:
+        running = self._now
+        if running is None:
             msg = "the simulator is not running"
             raise RuntimeError(msg)
-        return self._loop
+        return running
 
-    async def _main(self, ready: Future[None]) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._ending = asyncio.Event()
-        ready.set_result(None)
-        await self._ending.wait()
+
+async def _serve(ready: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]]) -> None:
+    ending = asyncio.Event()
+    ready.set_result((asyncio.get_running_loop(), ending))
+    await ending.wait()

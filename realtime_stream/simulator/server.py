@@ -186,11 +186,13 @@ class AlpacaSimulator:
 
         Raises:
             ValueError: A message is not one of this market, or there is no such market or feed.
-            TypeError: A time is of a type it cannot be.
+            TypeError: A time or another value is of a type it cannot be.
             RuntimeError: Not running.
         """
         endpoint_for(market, feed)
         prepared = [prepare(message, market) for message in messages]
+        for message in prepared:
+            message.encoded("msgpack")  # here, so that the caller is told what cannot be encoded
         self._post("publish", prepared, market, feed)
 
     def publish_raw(self, data: bytes | str) -> None:

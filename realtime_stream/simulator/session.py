@@ -175,20 +175,24 @@ class Session:
         """Send a control message; it has a frame of its own."""
         self.write(encode_frame([encode_object(message, self.codec)], self.codec))
 
-    def write(self, frame: bytes | str) -> bool:
-        """Send a frame; tell whether it was written.
+    @property
+    def writable(self) -> bool:
+        """Whether frames can be sent."""
+        return not (self.closed or self.frozen or self.connection.protocol.state is not State.OPEN)
+
+    def write(self, frame: bytes | str) -> None:
+        """Send a frame, if that is possible.
 
         A client that does not take what it is sent is told 407 and dropped, once the limit of
         what the server keeps for it is reached.
         """
-        if self.closed or self.frozen or self.connection.state is not State.OPEN:
-            return False
+        if not self.writable:
+            return
         broadcast((self.connection,), frame)
         if self.backlog > self._host.rules.buffer_limit:
             slow = encode_frame([encode_object(error(407), self.codec)], self.codec)
             broadcast((self.connection,), slow)
             self._host.end(self, None)
-        return True
 
     @property
     def backlog(self) -> int:
@@ -252,9 +256,9 @@ class Session:
         except RequestError as exc:
             self.control(error(exc.code))
             return
+        self._observe()
         terse = self._host.rules.terse_acknowledgements
         self.control(self.subscriptions.acknowledgement(terse=terse))
-        self._observe()
         self._host.subscribed()
 
     def _apply(self, action: str, request: Mapping[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -70,6 +71,12 @@ def stock_stream(simulator: AlpacaSimulator, **options: Any) -> StockDataStream:
     return StockDataStream(**settings, url_override=simulator.url())
 
 
+def is_subscribed(sessions: int, simulator: AlpacaSimulator) -> bool:
+    """Whether the session of this number is the open one, and is subscribed to something."""
+    opened = simulator.sessions()
+    return simulator.authenticated == sessions and any(each.subscriptions for each in opened)
+
+
 def test_stocks_are_parsed(simulator: AlpacaSimulator) -> None:
     stream = stock_stream(simulator)
     trades, quotes, bars = Recorder[Any](), Recorder[Any](), Recorder[Any]()
@@ -135,14 +142,7 @@ def test_it_comes_back_after_a_drop(simulator: AlpacaSimulator, code: int | None
     stream.subscribe_quotes(handler(quotes), "AAPL")
     with Running(stream, simulator) as running:
         for session in (1, 2):
-            assert simulator.wait_for(
-                lambda s, n=session: (
-                    s.authenticated == n
-                    and bool(s.sessions())
-                    and bool(s.sessions()[0].subscriptions)
-                ),
-                TIMEOUT,
-            )
+            assert simulator.wait_for(functools.partial(is_subscribed, session), TIMEOUT)
             simulator.publish(quote())
             quotes.wait_for(session)
             if session == 1:
