@@ -54,8 +54,9 @@ class Credentials(BaseModel):
     @field_validator("key", "secret")
     @classmethod
     def _not_empty(cls, value: SecretStr) -> SecretStr:
-        if not value.get_secret_value().strip():
-            msg = "must not be empty"
+        text = value.get_secret_value()
+        if not text.strip() or not (text.isascii() and text.isprintable()):
+            msg = "must be printable ASCII and not empty"
             raise ValueError(msg)
         return value
 
@@ -156,7 +157,7 @@ class StreamConfig(BaseModel):
 
     reconnect: ReconnectPolicy = ReconnectPolicy()
     breaker: BreakerPolicy = BreakerPolicy()
-    stable_after: float = Field(default=30.0, ge=0)
+    stable_after: float = Field(default=30.0, ge=0, le=86_400)
     connect_timeout: float = Field(default=10.0, gt=0, le=300)
     handshake_timeout: float = Field(default=10.0, gt=0, le=300)
     acknowledge_timeout: float = Field(default=5.0, gt=0, le=300)
@@ -171,7 +172,7 @@ class StreamConfig(BaseModel):
     dead_letters: int = Field(default=1000, ge=0)
     rejects: int = Field(default=100, ge=0)
     event_queue: int = Field(default=10_000, ge=1)
-    symbols_timeout: float = Field(default=5.0, gt=0)
+    symbols_timeout: float = Field(default=5.0, gt=0, le=300)
 
     def __init__(self, **values: Any) -> None:  # pydantic checks every value
         """Check the values; fill keys, watchlist and URL from the environment."""
@@ -263,7 +264,7 @@ class StreamConfig(BaseModel):
         ))
 
 
-def checked_credentials(value: Credentials | tuple[str, str]) -> Credentials:
+def checked_credentials(value: object) -> Credentials:
     """Return ``value`` as :class:`Credentials`.
 
     Raises:
@@ -271,12 +272,16 @@ def checked_credentials(value: Credentials | tuple[str, str]) -> Credentials:
     """
     if isinstance(value, Credentials):
         return value
+    msg = "api_key and secret_key must be two non-empty strings of printable ASCII"
+    if not isinstance(value, (tuple, list)) or len(value) != 2:  # noqa: PLR2004  # a pair
+        raise ConfigurationError(msg)
     try:
-        key, secret = value
-        return Credentials.model_validate({"key": key, "secret": secret})
-    except (ValidationError, TypeError, ValueError):
-        msg = "api_key and secret_key must be two non-empty strings"
-    raise ConfigurationError(msg)
+        pair = Credentials.model_validate({"key": value[0], "secret": value[1]})
+    except ValidationError:
+        pair = None
+    if pair is None:  # raised here, where the original is no context: it may show what was given
+        raise ConfigurationError(msg)
+    return pair
 
 
 def _is_websocket_url(url: str) -> bool:

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
         Status,
     )
     from realtime_stream.runtime.supervisor import GetSymbols
+from realtime_stream.runtime.timeouts import checked_timeout, checked_wait
 
 __all__ = ["RealTimeStreamManager"]
 
@@ -180,12 +181,14 @@ class RealTimeStreamManager:
             StreamFailedError: Another thread's start failed.
             CallbackContextError: Called from a callback.
         """
-        return self._engine.start(timeout)
+        return self._engine.start(checked_timeout(timeout))
 
     def stop(self, timeout: float = 5.0) -> None:
         """Disconnect, deliver what has been received for at most half the time, end all threads.
 
-        Does nothing when stopped. From a callback it only asks for the stop and returns.
+        Does nothing when stopped. From a callback it only asks for the stop and returns. Not for
+        signal handlers, which may interrupt a call of this very object: use
+        :func:`~realtime_stream.shutdown_on_signals`.
 
         Args:
             timeout: Seconds until the call gives up waiting; the threads still end on their own.
@@ -196,13 +199,13 @@ class RealTimeStreamManager:
                 Neither is raised while the caller is handling an exception of its own: that gets
                 a note instead.
         """
-        self._engine.stop(timeout)
+        self._engine.stop(checked_timeout(timeout))
 
     def restart(self, timeout: float = 15.0) -> ConnectionState:
         """Stop if running, then start; what was missed meanwhile is reported as a gap.
 
         Args:
-            timeout: Seconds for both together.
+            timeout: Seconds for both together; half of them for the stop.
 
         Returns:
             As :meth:`start`.
@@ -210,7 +213,7 @@ class RealTimeStreamManager:
         Raises:
             StreamingError: As :meth:`stop` and :meth:`start`.
         """
-        return self._engine.restart(timeout)
+        return self._engine.restart(checked_timeout(timeout))
 
     def __enter__(self) -> Self:
         """:meth:`start` with its default timeout."""
@@ -240,7 +243,7 @@ class RealTimeStreamManager:
             StreamFailedError: The manager has failed.
             CallbackContextError: Called from a callback.
         """
-        return self._engine.wait_until_connected(timeout)
+        return self._engine.wait_until_connected(checked_wait(timeout))
 
     def wait_until_stopped(self, timeout: float | None = None) -> bool:
         """Wait until the run is over, whoever ends it.
@@ -252,7 +255,7 @@ class RealTimeStreamManager:
             StreamFailedError: The manager has failed.
             CallbackContextError: Called from a callback.
         """
-        return self._engine.wait_until_stopped(timeout)
+        return self._engine.wait_until_stopped(checked_wait(timeout))
 
     # --- what is wanted ---
 
@@ -324,7 +327,7 @@ class RealTimeStreamManager:
         engine = self._engine
         stream = EventStream(
             self._around.config.event_queue,
-            timeout,
+            checked_wait(timeout),
             check=engine.check,
             before_wait=lambda: engine.forbid_in_callback("events()"),
         )

@@ -226,7 +226,8 @@ class GapEntry:
 
     Attributes:
         channel: Channel.
-        symbol: Symbol.
+        symbol: Symbol; ``*`` stands for all that have no entry of their own, over the whole time
+            of the gap.
         last_event_ns: Time of the last event received before; ``None`` if there was none.
         first_event_ns: Time of the first event received after; ``None`` while none has come.
         lost: Events known to be lost, when we dropped them ourselves; otherwise ``None``.
@@ -323,7 +324,7 @@ class Status:
         consecutive_failures: Failed or short-lived sessions in a row.
         last_error: The last failure, if any.
         next_attempt_in: Seconds until the next attempt, while waiting for one.
-        uptime: Seconds since ``start()``; 0 when stopped.
+        uptime: Seconds from ``start()`` until now, or until the run ended.
         connected_for: Seconds the present connection has lasted; 0 when not connected.
         wanted: Subscriptions wanted.
         acknowledged: Subscriptions the server serves.
@@ -337,12 +338,13 @@ class Status:
         callback_errors: Calls of callbacks that raised.
         slow_callbacks: Calls that took longer than the threshold, per callback.
         running_callback: Name of the callback that is running now, if any.
-        reports_dropped: Reports to listeners dropped because callbacks were stuck for very long.
+        reports_dropped: Reports that listeners did not get: errors beyond a thousand waiting, and
+            what was left when ``stop()`` ran out of time.
         queue_dropped: Events dropped by slow ``events()`` iterators.
-        in_inbox: Events waiting for delivery.
+        in_inbox: Events waiting for delivery, the rest of the frame in delivery included.
         lag: From receive to delivery.
         breaker: The circuit breaker; it counts over the manager's life.
-        gaps: How many gaps were reported.
+        gaps: How many gaps were reported since the last fresh start; a restart does not reset it.
         threads: Names of our threads that are alive.
     """
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from realtime_stream.market.channels import ALL_SYMBOLS
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
@@ -69,18 +71,21 @@ def balance(sent: Iterable[Sent], gaps: Iterable[Gap], status: Status) -> Accoun
     The times of the messages of one (channel, symbol) must be distinct.
     """
     intervals: dict[tuple[str, str], list[tuple[int, float]]] = defaultdict(list)
+    unnamed: dict[str, list[tuple[int, float]]] = defaultdict(list)
     for gap in gaps:
         for entry in gap.entries:
+            if entry.symbol == ALL_SYMBOLS:
+                unnamed[entry.channel].append((gap.start_ns, gap.end_ns))
+                continue
             first = float("inf") if entry.first_event_ns is None else entry.first_event_ns
             intervals[entry.channel, entry.symbol].append((entry.last_event_ns or 0, first))
+
+    def missed(message: Sent) -> bool:
+        own = intervals.get((message.channel, message.symbol), unnamed[message.channel])
+        return any(last < message.t_ns < first for last, first in own)
+
     sent = list(sent)
-    in_gaps = sum(
-        any(
-            last < message.t_ns < first
-            for last, first in intervals[message.channel, message.symbol]
-        )
-        for message in sent
-    )
+    in_gaps = sum(missed(message) for message in sent)
     return Accounts(
         sent=len(sent),
         delivered=sum(status.delivered.values()),

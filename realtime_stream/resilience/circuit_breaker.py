@@ -34,7 +34,7 @@ class BreakerPolicy(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     failure_threshold: int = Field(default=5, ge=1)
-    reset_timeout: float = Field(default=60.0, gt=0)
+    reset_timeout: float = Field(default=60.0, gt=0, le=86_400)
     success_threshold: int = Field(default=1, ge=1)
     half_open_max_calls: int = Field(default=1, ge=1)
 

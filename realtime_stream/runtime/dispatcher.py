@@ -87,6 +87,8 @@ class Dispatcher:
         self._ended: SupervisorEnded | None = None
         self.delivered: Counter[str] = Counter()
         self.undelivered = 0
+        self.in_hand = 0  # events of the present frame that are still to be delivered
+        self.reports_dropped = 0
 
     def drain_until(self, deadline: float) -> None:
         """Deliver until ``deadline`` (monotonic seconds), then only count what is left."""
@@ -135,16 +137,20 @@ class Dispatcher:
         now = self._clock.monotonic()
         if self._lag.begin(frame.received, now):
             self._lagging()
+        self.in_hand = len(frame.events)
         gaps, latest, guard = self._gaps, self._latest, self._guard
         delivered, done = self.delivered, 0
         try:
             for event in frame.events:
-                if self._deadline is not None and self._clock.monotonic() >= self._deadline:
+                if self._deadline is not None and self._is_late():
                     return
                 done += 1
+                self.in_hand -= 1
                 channel = event.channel
                 if gaps.open:
-                    gaps.first_after(event)
+                    gap = gaps.first_after(event)
+                    if gap is not None:
+                        self._report_gap(gap)
                 latest[channel][event.symbol] = event
                 delivered[channel] += 1
                 for registration in self._registry.routes.of(event):
@@ -152,6 +158,7 @@ class Dispatcher:
                 if self._queues.active:
                     self._queues.put(event)
         finally:
+            self.in_hand = 0
             self.undelivered += len(frame.events) - done
             self._lag.end()
 
@@ -164,7 +171,8 @@ class Dispatcher:
 
     def _notice(self, item: object) -> None:
         if isinstance(item, SessionSettled):
-            gap = self._gaps.connection_whole(item.at_ns, item.acknowledged)
+            wanted = self._registry.wanted()
+            gap = self._gaps.connection_whole(item.at_ns, item.acknowledged, wanted)
             self.tell(item.event)
             if gap is not None:
                 self._report_gap(gap)
@@ -173,15 +181,21 @@ class Dispatcher:
             if item.event is not None:
                 self.tell(item.event)
         elif isinstance(item, BarsDropped):
-            self._report_gap(self._gaps.bars_dropped(self._data_clock.utc_now_ns(), item.bars))
+            self._report_gap(self._gaps.bars_dropped(self._data_clock.utc_now_ns(), item.losses))
         else:
             self.tell(item)
 
     def tell(self, event: object) -> None:
-        """Call the listeners of this kind of event."""
+        """Call the listeners of this kind of event; after the deadline only for what ends a run."""
+        if self._is_late() and not _is_final(event):
+            self.reports_dropped += 1
+            return
         kind = _LISTENER_OF[type(event)]
         for registration in self._registry.routes.listeners.get(kind, ()):
             self._guard.deliver(registration, event)
+
+    def _is_late(self) -> bool:
+        return self._deadline is not None and self._clock.monotonic() >= self._deadline
 
     def _report_gap(self, gap: Gap) -> None:
         self._log.write(
@@ -197,3 +211,9 @@ class Dispatcher:
     def _lagging(self) -> None:
         self._log.write(logging.WARNING, "realtime_feed_lagging")
         self.tell(ErrorEvent(StreamingError("events are delivered late"), "lag"))
+
+
+def _is_final(event: object) -> bool:
+    if isinstance(event, StateChange):
+        return event.machine == "lifecycle"
+    return isinstance(event, ErrorEvent) and event.fatal

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 from realtime_stream.errors import (
     CallbackContextError,
-    ConfigurationError,
     StartTimeoutError,
     StopTimeoutError,
     StreamFailedError,
@@ -35,7 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["Engine"]
 
 _ABORT_TIMEOUT = 2.0  # seconds that a start which failed may take to clean up
-_EXIT_TIMEOUT = 2.0  # seconds per manager at interpreter exit
+_EXIT_TIMEOUT = 2.0  # seconds for all managers together at interpreter exit
 
 _engines: weakref.WeakSet[Engine] = weakref.WeakSet()
 _exit_lock = threading.Lock()  # guards the one registration of _stop_all
@@ -72,19 +71,17 @@ class Engine:
             StreamingError: See ``RealTimeStreamManager.start``.
         """
         self.forbid_in_callback("start()")
-        _check_timeout(timeout)
         deadline = time.monotonic() + timeout
-        run, mine = self._begin(deadline, keep_memory=keep_memory)
-        if timeout == 0:
-            if mine:
-                self._board.try_lifecycle("ready", run.log)
-            return self._board.connection
         try:
+            run, mine = self._begin(deadline, keep_memory=keep_memory)
+            if timeout == 0:
+                if mine:
+                    self._board.try_lifecycle("ready", run.log)
+                return self._board.connection
             ready = self._board.wait(lambda: self._settled(run), deadline - time.monotonic())
             return self._started(run, ready=ready, mine=mine, timeout=timeout)
-        except BaseException:
-            if mine:
-                self._abort(run)
+        except BaseException:  # Ctrl-C too: whatever ends this call, the run it began ends with it
+            self._abort()
             raise
 
     def stop(self, timeout: float) -> None:
@@ -94,7 +91,6 @@ class Engine:
             StopTimeoutError: A thread is still alive.
             StreamFailedError: The manager had failed and nobody has been told yet.
         """
-        _check_timeout(timeout)
         run = self.run
         if run is None:
             return
@@ -103,12 +99,21 @@ class Engine:
         if run.in_dispatch_thread():
             return
         deadline = time.monotonic() + timeout
-        run.finished.wait(timeout)
-        if not run.join(max(deadline - time.monotonic(), 0.0)):
-            self._complain(_still_running(run, timeout))
+        finished = run.finished.wait(timeout)
+        if not (run.join(max(deadline - time.monotonic(), 0.0)) and finished):
+            error = _still_running(run, timeout)
+            run.log.write(logging.ERROR, "realtime_stop_incomplete", error=str(error))
+            self._complain(error)
         elif run.cause is not None and not run.reported:
             run.reported = True
             self._complain(_failed(run))
+
+    def ask_to_stop(self) -> None:
+        """Ask the present run to end, and return."""
+        run = self.run
+        if run is not None:
+            self._board.try_lifecycle("stop", run.log)
+            run.request_stop(0.0)
 
     def restart(self, timeout: float) -> ConnectionState:
         """Stop if running, then start, keeping what is known about the market.
@@ -151,6 +156,8 @@ class Engine:
         if run is None:
             return True
         ended = run.finished.wait(timeout)
+        if ended:
+            run.join(_ABORT_TIMEOUT)  # the threads have nothing more to do but end
         self.check()
         return ended
 
@@ -207,7 +214,7 @@ class Engine:
         return (
             self._board.connection in {ConnectionState.CONNECTED, ConnectionState.IDLE}
             or run.finished.is_set()
-            or self._board.lifecycle is LifecycleState.STOPPING
+            or self._board.lifecycle not in ALIVE
         )
 
     def _started(self, run: Run, *, ready: bool, mine: bool, timeout: float) -> ConnectionState:
@@ -216,8 +223,9 @@ class Engine:
             why = "" if last is None else f"; the last failure was: {last.text}"
             msg = f"not connected within {timeout:g} s{why}"
             raise StartTimeoutError(msg) from (None if last is None else last.error)
-        if run.cause is not None and run.finished.is_set():
+        if self._board.lifecycle is LifecycleState.FAILED and run.cause is not None:
             run.reported = True
+            run.finished.wait(_ABORT_TIMEOUT)
             run.join(_ABORT_TIMEOUT)
             if mine:
                 raise run.cause
@@ -228,12 +236,16 @@ class Engine:
         self._board.try_lifecycle("ready", run.log)
         return self._board.connection
 
-    def _abort(self, run: Run) -> None:
-        """Leave no thread behind a start that did not succeed."""
-        if self.run is run and not run.finished.is_set():
-            run.reported = True
-            with contextlib.suppress(StopTimeoutError):  # a stuck callback: logged by _complain
-                self.stop(_ABORT_TIMEOUT)
+    def _abort(self) -> None:
+        """Leave no thread behind a start of this thread's that did not succeed."""
+        run = self.run
+        if run is None or run.starter != threading.get_ident() or run.finished.is_set():
+            return
+        run.reported = True
+        if not run.started:
+            run.abandon()
+        with contextlib.suppress(StopTimeoutError):  # a stuck callback; it is in the log
+            self.stop(_ABORT_TIMEOUT)
 
     def forbid_in_callback(self, what: str) -> None:
         """Raise if the caller is a callback of the present run.
@@ -248,19 +260,10 @@ class Engine:
 
     def _complain(self, error: StreamingError) -> None:
         """Raise ``error``, unless the caller is already handling an exception: then add a note."""
-        run = self.run
-        if run is not None:
-            run.log.write(logging.ERROR, "realtime_stop_incomplete", error=str(error))
         current = sys.exception()
         if current is None:
-            raise error from (None if run is None else run.cause)
+            raise error from (None if self.run is None else self.run.cause)
         current.add_note(f"while stopping the stream: {error}")
-
-
-def _check_timeout(timeout: float) -> None:
-    if not timeout >= 0:  # catches NaN too
-        msg = f"timeout must be a number of seconds, 0 or more, not {timeout}"
-        raise ConfigurationError(msg)
 
 
 def _failed(run: Run) -> StreamFailedError:
@@ -285,6 +288,11 @@ def _stop_at_exit(engine: Engine) -> None:
 
 
 def _stop_all() -> None:
-    for engine in list(_engines):
+    """End every manager's run within one and the same time."""
+    engines = list(_engines)
+    for engine in engines:
+        engine.ask_to_stop()
+    deadline = time.monotonic() + _EXIT_TIMEOUT
+    for engine in engines:
         with contextlib.suppress(StreamingError):  # nobody is left to hear of it
-            engine.stop(_EXIT_TIMEOUT)
+            engine.stop(max(deadline - time.monotonic(), 0.0))

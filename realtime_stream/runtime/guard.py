@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from realtime_stream.errors import CallbackExitError
 from realtime_stream.ports import DeadLetter, ErrorEvent
+from realtime_stream.runtime.log import Throttle
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,10 +50,8 @@ class CallbackGuard:
         """
         self._clock = clock
         self._slow = slow
-        self._log_interval = log_interval
+        self._throttle = Throttle(clock, log_interval)
         self._on_error = on_error
-        self._last_logged: dict[tuple[str, str], float] = {}
-        self._suppressed: Counter[tuple[str, str]] = Counter()
         self._log = log
         self.errors = 0
         self.slow_calls: Counter[str] = Counter()
@@ -65,6 +64,8 @@ class CallbackGuard:
         Raises:
             CallbackExitError: The callback raised something that must not be survived.
         """
+        if registration.removed:  # by a callback that came before it
+            return
         started = self._clock.monotonic()
         error = self._call(registration.callback, registration.name, event)
         elapsed = self._clock.monotonic() - started
@@ -109,17 +110,17 @@ class CallbackGuard:
     def _failed(self, registration: Registration, event: object, error: Exception) -> None:
         self.errors += 1
         self.dead_letters.append(DeadLetter(event, registration.name, error))
-        self._report("realtime_callback_failed", registration.name, error=type(error).__name__)
+        kind = type(error).__name__
+        self._report("realtime_callback_failed", registration.name, error, error=kind)
         if registration.channel != "error":  # a failing error listener is not told of itself
             self._on_error(ErrorEvent(error, "callback"))
 
-    def _report(self, event: str, name: str, **fields: object) -> None:
-        key = (event, name)
-        now = self._clock.monotonic()
-        last = self._last_logged.get(key)
-        if last is not None and now - last < self._log_interval:
-            self._suppressed[key] += 1
-            return
-        self._last_logged[key] = now
-        suppressed = self._suppressed.pop(key, 0)
-        self._log.write(logging.WARNING, event, callback=name, suppressed=suppressed, **fields)
+    def _report(
+        self, event: str, name: str, exc_info: Exception | None = None, **fields: object
+    ) -> None:
+        suppressed = self._throttle.turn(f"{event} {name}")
+        if suppressed is not None:
+            shown = exc_info if self._log.is_debug() else None  # its text may tell a strategy
+            self._log.write(
+                logging.WARNING, event, shown, callback=name, suppressed=suppressed, **fields
+            )

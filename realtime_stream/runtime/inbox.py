@@ -7,24 +7,36 @@ from collections import Counter, deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from realtime_stream.market.channels import Subscription
+from realtime_stream.ports import ErrorEvent
 from realtime_stream.runtime.overflow import Frame, compact
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from realtime_stream.clock import Clock
     from realtime_stream.market.models import MarketEvent
 
-__all__ = ["BarsDropped", "Inbox", "InboxCounts"]
+__all__ = ["BarsDropped", "Inbox", "InboxCounts", "LostBars"]
 
-_MAX_NOTICES = 10_000  # a session that flaps behind a stuck callback must not fill the memory
+_MAX_ERRORS = 1000  # reports of errors that may wait behind a stuck callback
+
+
+@dataclass(slots=True)
+class LostBars:
+    """What was given up of one series: how many bars, from when to when."""
+
+    first_ns: int
+    last_ns: int
+    received_ns: int
+    count: int = 1
 
 
 @dataclass(frozen=True, slots=True)
 class BarsDropped:
-    """Notice that a compaction gave up these bars."""
+    """Notice that compactions gave up bars; one such notice waits at a time."""
 
-    bars: tuple[MarketEvent, ...]
+    losses: Mapping[Subscription, LostBars]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +48,9 @@ class InboxCounts:
     dropped: dict[tuple[str, str], int]
     notices_dropped: int
     oldest: float | None
+
+
+_BARS_WERE_DROPPED = object()  # stands in the queue for what _losses holds when it is taken
 
 
 class Inbox:
@@ -55,7 +70,8 @@ class Inbox:
         self._condition = threading.Condition(threading.Lock())  # guards every attribute below
         self._items: deque[object] = deque()
         self._waiting = 0
-        self._notices = 0
+        self._errors = 0
+        self._losses: dict[Subscription, LostBars] = {}
         self._consumer_waits = False
         self._received = 0
         self._dropped: Counter[tuple[str, str]] = Counter()
@@ -75,12 +91,18 @@ class Inbox:
         return dropped
 
     def put(self, notice: object) -> None:
-        """Append a notice. Never blocks."""
+        """Append a notice. Never blocks.
+
+        What sessions and states are told by is never dropped: it is little, because attempts are
+        spaced. Errors are, once a thousand of them wait.
+        """
         with self._condition:
-            if self._notices >= _MAX_NOTICES:
-                self._drop_oldest_notice()
+            if isinstance(notice, ErrorEvent) and not notice.fatal:
+                if self._errors >= _MAX_ERRORS:
+                    self._notices_dropped += 1
+                    return
+                self._errors += 1
             self._items.append(notice)
-            self._notices += 1
             if self._consumer_waits:
                 self._condition.notify()
 
@@ -98,8 +120,11 @@ class Inbox:
             item = self._items.popleft()
             if isinstance(item, Frame):
                 self._waiting -= len(item.events)
-            else:
-                self._notices -= 1
+            elif isinstance(item, ErrorEvent) and not item.fatal:
+                self._errors -= 1
+            elif item is _BARS_WERE_DROPPED:
+                losses, self._losses = self._losses, {}
+                return BarsDropped(losses)
             return item
 
     def counts(self) -> InboxCounts:
@@ -125,13 +150,17 @@ class Inbox:
             item for item in self._items if not isinstance(item, Frame) or item.events
         )
         self._waiting = sum(len(frame.events) for frame in frames)
-        if overflow.bars:
-            self._items.append(BarsDropped(tuple(overflow.bars)))
-            self._notices += 1
+        for bar in overflow.bars:
+            self._note_lost(bar)
         return overflow.dropped.total()
 
-    def _drop_oldest_notice(self) -> None:
-        index = next(i for i, item in enumerate(self._items) if not isinstance(item, Frame))
-        del self._items[index]
-        self._notices -= 1
-        self._notices_dropped += 1
+    def _note_lost(self, bar: MarketEvent) -> None:
+        if not self._losses:
+            self._items.append(_BARS_WERE_DROPPED)
+        key = Subscription(bar.channel, bar.symbol)
+        lost = self._losses.get(key)
+        if lost is None:
+            self._losses[key] = LostBars(bar.timestamp_ns, bar.timestamp_ns, bar.received_ns)
+        else:
+            lost.last_ns = bar.timestamp_ns
+            lost.count += 1

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import logging
 import uuid
-from typing import Final
+from collections import Counter
+from typing import TYPE_CHECKING, Final
 
-__all__ = ["EventLog", "new_id"]
+if TYPE_CHECKING:
+    from realtime_stream.clock import Clock
+
+__all__ = ["EventLog", "Throttle", "new_id"]
 
 _LOGGER: Final = logging.getLogger("realtime_stream")
 
@@ -42,12 +46,15 @@ class EventLog:
         """Whether DEBUG records would be kept; only they may name symbols."""
         return _LOGGER.isEnabledFor(logging.DEBUG)
 
-    def write(self, level: int, event: str, **fields: object) -> None:
+    def write(
+        self, level: int, event: str, exc_info: BaseException | None = None, **fields: object
+    ) -> None:
         """Write one record.
 
         Args:
             level: A level of :mod:`logging`.
             event: Constant lower-case name of what happened.
+            exc_info: An exception whose traceback goes with the record.
             **fields: Structured details; must hold no secret, and no symbol below DEBUG.
         """
         extra = {
@@ -57,4 +64,28 @@ class EventLog:
             "causation_id": self.causation_id,
             **fields,
         }
-        _LOGGER.log(level, event, extra=extra)
+        _LOGGER.log(level, event, exc_info=exc_info, extra=extra)
+
+
+class Throttle:
+    """Lets one report of a kind through per interval, and counts the others.
+
+    Thread safety: none; each thread that reports has its own.
+    """
+
+    def __init__(self, clock: Clock, interval: float) -> None:
+        """Nothing reported yet; ``interval`` in seconds, 0 lets everything through."""
+        self._clock = clock
+        self._interval = interval
+        self._last: dict[str, float] = {}
+        self._suppressed: Counter[str] = Counter()
+
+    def turn(self, kind: str) -> int | None:
+        """How many were held back since the last report; ``None`` if this one is too."""
+        now = self._clock.monotonic()
+        last = self._last.get(kind)
+        if last is not None and now - last < self._interval:
+            self._suppressed[kind] += 1
+            return None
+        self._last[kind] = now
+        return self._suppressed.pop(kind, 0)

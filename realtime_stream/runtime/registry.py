@@ -60,6 +60,7 @@ class Registration:
         self.callback = callback
         self.name = callback_name(callback)
         self.number = next(_numbers)
+        self.removed = False
         self._registry = registry
 
     def remove(self) -> None:
@@ -119,7 +120,7 @@ class Registry:
     on the configured watchlist channels.
 
     Thread safety: every method may be called from any thread. ``routes`` is replaced, never
-    changed, so readers need no lock.
+    changed, and made anew when somebody looks after a change.
     """
 
     def __init__(
@@ -146,7 +147,16 @@ class Registry:
         self._explicit: set[Subscription] = set()
         self._given = frozenset(watchlist)
         self._dynamic: frozenset[str] = frozenset()
-        self.routes = Routes()
+        self._routes: Routes | None = None
+
+    @property
+    def routes(self) -> Routes:
+        """Who gets what now."""
+        routes = self._routes
+        if routes is None:
+            with self._lock:
+                routes = self._routes = self._picture()
+        return routes
 
     def add(self, channel: str, callback: Callback, symbols: Iterable[str]) -> Registration:
         """Register ``callback``; without symbols it stands for the watchlist.
@@ -167,6 +177,7 @@ class Registry:
 
     def remove(self, registration: Registration) -> None:
         """Forget a registration; nothing happens if it is unknown."""
+        registration.removed = True
         with self._lock:
             if registration in self._registrations:
                 self._registrations.remove(registration)
@@ -246,28 +257,39 @@ class Registry:
         return frozenset(validate_symbol(symbol, self._market) for symbol in symbols)
 
     def _rebuild(self) -> None:
+        """Forget the picture; it is made again when somebody looks."""
+        self._routes = None
+
+    def _picture(self) -> Routes:
         watchlist = self._given | self._dynamic
-        listeners: dict[str, tuple[Registration, ...]] = {}
-        concrete: dict[str, set[str]] = {}
+        listeners: dict[str, list[Registration]] = {}
+        for_all: dict[str, list[Registration]] = {}
+        by_symbol: dict[str, dict[str, list[Registration]]] = {}
         for registration in self._registrations:
             channel = registration.channel
             if channel in LISTENERS:
-                listeners[channel] = (*listeners.get(channel, ()), registration)
-            else:
-                concrete.setdefault(channel, set()).update(registration.symbols or watchlist)
-        by_symbol: dict[str, dict[str, tuple[Registration, ...]]] = {}
-        for_all: dict[str, tuple[Registration, ...]] = {}
-        for channel, symbols in concrete.items():
-            matches = [
-                (registration, registration.symbols or watchlist)
-                for registration in self._registrations
-                if registration.channel == channel
-            ]
-            for_all[channel] = tuple(r for r, wanted in matches if ALL_SYMBOLS in wanted)
-            by_symbol[channel] = {
-                symbol: tuple(
-                    r for r, wanted in matches if not {symbol, ALL_SYMBOLS}.isdisjoint(wanted)
-                )
-                for symbol in symbols - {ALL_SYMBOLS}
-            }
-        self.routes = Routes(by_symbol, for_all, listeners)
+                listeners.setdefault(channel, []).append(registration)
+                continue
+            every = for_all.setdefault(channel, [])
+            symbols = by_symbol.setdefault(channel, {})
+            wanted = registration.symbols or watchlist
+            if ALL_SYMBOLS in wanted:
+                every.append(registration)
+                continue
+            for symbol in wanted:
+                symbols.setdefault(symbol, []).append(registration)
+        return Routes(
+            {
+                channel: {symbol: _merged(own, for_all[channel]) for symbol, own in symbols.items()}
+                for channel, symbols in by_symbol.items()
+            },
+            {channel: tuple(every) for channel, every in for_all.items()},
+            {kind: tuple(found) for kind, found in listeners.items()},
+        )
+
+
+def _merged(own: list[Registration], every: list[Registration]) -> tuple[Registration, ...]:
+    """Both in the order in which they were made."""
+    if not every:
+        return tuple(own)
+    return tuple(sorted((*own, *every), key=lambda registration: registration.number))

@@ -9,7 +9,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, cast
 
-from realtime_stream.errors import CallbackExitError
+from realtime_stream.errors import CallbackExitError, StreamingError
 from realtime_stream.market.channels import CHANNELS
 from realtime_stream.ports import ErrorEvent, MarketDataProvider
 from realtime_stream.resilience.failures import Failure, SessionEnd, classify
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from realtime_stream.runtime.states import StateBoard
 
 __all__ = ["Memory", "Run", "Surroundings"]
+
+_BEGIN_TIMEOUT = 0.5  # seconds within which a thread that was started begins to run
 
 
 @dataclass(slots=True)
@@ -89,6 +91,9 @@ class Run:
         self.cause: BaseException | None = None
         self.reported = False  # whether a caller has been told of the cause
         self.finished = threading.Event()
+        self.starter = threading.get_ident()  # the thread whose start() this is
+        self.started = False
+        self._dispatching = threading.Event()
         self.started_at = clock.monotonic()
         self.ended_at: float | None = None
         self.guard = CallbackGuard(
@@ -109,6 +114,7 @@ class Run:
             log=self.log,
             stable_after=config.stable_after,
             rejects=config.rejects,
+            log_interval=config.error_log_interval,
         )
         self.supervisor = Supervisor(
             provider=provider,
@@ -140,18 +146,28 @@ class Run:
         self._threads = (self._thread("io", self._io), self._thread("dispatch", self._dispatch))
 
     def start(self) -> None:
-        """Move the lifecycle to starting and start both threads."""
+        """Move the lifecycle to starting and start both threads.
+
+        Raises:
+            StreamingError: The system gives no more threads.
+        """
         self._around.queues.dropped = 0
         self._board.begin(self.inbox.put)
         self._board.move_lifecycle("start", self.log)
         try:
-            for thread in self._threads:
+            for thread in reversed(self._threads):  # dispatch first: it ends what io began
                 thread.start()
-        except RuntimeError:  # the system gives no more threads
-            self.supervisor.stop()
-            self._end_lifecycle()
-            self.finished.set()
-            raise
+        except RuntimeError as exc:
+            msg = "the system gives no more threads"
+            raise StreamingError(msg) from exc
+        self.started = True
+
+    def abandon(self) -> None:
+        """End a run whose start was cut short, wherever it was cut."""
+        self.supervisor.stop()
+        self.inbox.put(SupervisorEnded(None))  # io may never have begun; dispatch ends with this
+        if not self._dispatching.wait(_BEGIN_TIMEOUT):
+            self._close()
 
     def request_stop(self, drain: float) -> None:
         """Ask both threads to end; deliver what waits for at most ``drain`` more seconds."""
@@ -180,31 +196,54 @@ class Run:
         return threading.Thread(target=target, name=name, daemon=True)
 
     def _io(self) -> None:
-        ended = None
+        failure: Failure | None = None
+        completed = False
         try:
-            ended = SupervisorEnded(self.supervisor.run())
+            failure = self.supervisor.run()
+            completed = True
         finally:
-            if ended is None:  # a defect of ours: fail loudly instead of looking alive
-                failure = classify(SessionEnd(error=sys.exception()))
-                ended = SupervisorEnded(failure)
-                self._board.move_connection("end", self.log)
-            self.inbox.put(ended)
+            try:
+                if not completed:  # a defect of ours: fail loudly instead of looking alive
+                    failure = classify(SessionEnd(error=sys.exception()))
+                    self._board.move_connection("end", self.log)
+                if failure is not None:
+                    self._fail(failure)
+            finally:
+                self.inbox.put(SupervisorEnded(failure))
+
+    def _fail(self, failure: Failure) -> None:
+        """Nothing will come any more: say so at once, even while a callback holds dispatch up."""
+        if self.cause is None:
+            self.cause = failure.error
+        self.inbox.put(ErrorEvent(self.cause, "session", fatal=True))
+        self._board.try_lifecycle("fail", self.log)
 
     def _dispatch(self) -> None:
+        if self.finished.is_set():  # abandoned before it began
+            return
+        self._dispatching.set()
+        completed = False
         try:
-            self._finish(self.dispatcher.run().failure)
+            self.dispatcher.run()
+            self._finish()
+            completed = True
         finally:
+            if not completed and self.cause is None:
+                self.cause = sys.exception()
             self.supervisor.stop()
+            self._close()
+
+    def _close(self) -> None:
+        try:
             self._end_lifecycle()
+        finally:
             self._around.queues.end()  # after the final state is set: iterators ask for it
             self.ended_at = self._around.clock.monotonic()
             self.finished.set()
             self._board.wake()
 
-    def _finish(self, failure: Failure | None) -> None:
+    def _finish(self) -> None:
         """Publish how the run ended; the last thing a callback hears is the final state."""
-        if failure is not None and self.cause is None:
-            self.cause = failure.error
         uptime = self._around.clock.monotonic() - self.started_at
         self.log.write(
             logging.INFO if self.cause is None else logging.ERROR,
@@ -215,10 +254,6 @@ class Run:
             undelivered=self.dispatcher.undelivered,
             uptime_seconds=round(uptime, 3),
         )
-        if self.cause is not None:
-            source = "callback" if isinstance(self.cause, CallbackExitError) else "session"
-            self.inbox.put(ErrorEvent(self.cause, source, fatal=True))
-        self.dispatcher.deliver_waiting()
         self._end_lifecycle()
         self.dispatcher.deliver_waiting()
 

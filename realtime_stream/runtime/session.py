@@ -22,6 +22,7 @@ from realtime_stream.ports import (
     Settled,
 )
 from realtime_stream.resilience.failures import Failure, harmless, server_error
+from realtime_stream.runtime.log import Throttle
 from realtime_stream.runtime.notices import SessionSettled
 
 if TYPE_CHECKING:
@@ -72,8 +73,10 @@ class SessionRecorder:
         log: EventLog,
         stable_after: float,
         rejects: int,
+        log_interval: float,
     ) -> None:
         """Start with no session."""
+        self._throttle = Throttle(clock, log_interval)
         self._inbox = inbox
         self._board = board
         self._breaker = breaker
@@ -116,10 +119,11 @@ class SessionRecorder:
     def end(self) -> tuple[bool, bool]:
         """The session has ended: was it connected, and long enough to count as a success?"""
         self.note_stability()
-        connected = self.view.connected_since is not None
-        stable = connected and self._stable_at is None
-        self._stable_at = None
-        self.update(connected_since=None, acknowledged=frozenset())
+        with self._lock:
+            connected = self.view.connected_since is not None
+            stable = connected and self._stable_at is None
+            self._stable_at = None
+            self.view = replace(self.view, connected_since=None, acknowledged=frozenset())
         return connected, stable
 
     def note_stability(self) -> None:
@@ -138,7 +142,8 @@ class SessionRecorder:
         dropped = self._inbox.put_frame(events, now)
         if dropped:
             self._overflowed(dropped)
-        if self._stable_at is not None and now >= self._stable_at:
+        stable_at = self._stable_at
+        if stable_at is not None and now >= stable_at:
             self.note_stability()
         if self._lag.watch(now):
             self._log.write(logging.WARNING, "realtime_feed_lagging")
@@ -151,7 +156,12 @@ class SessionRecorder:
         self._handlers[type(control)](control)
 
     def _overflowed(self, dropped: int) -> None:
-        self._log.write(logging.WARNING, "realtime_inbox_overflow", dropped=dropped)
+        suppressed = self._throttle.turn("overflow")
+        if suppressed is None:
+            return
+        self._log.write(
+            logging.WARNING, "realtime_inbox_overflow", dropped=dropped, suppressed=suppressed
+        )
         text = f"the callbacks are too slow: {dropped} events were dropped"
         self._inbox.put(ErrorEvent(StreamingError(text), "inbox"))
 
@@ -195,9 +205,10 @@ class SessionRecorder:
         if self.view.connected_since is not None:
             return
         now = self._clock.monotonic()
-        self._stable_at = now + self._stable_after
-        view = self.view
-        self.update(connected_since=now, sessions=view.sessions + 1)
+        with self._lock:
+            view = self.view
+            self._stable_at = now + self._stable_after
+            self.view = replace(view, connected_since=now, sessions=view.sessions + 1)
         self._board.move_connection("settled", self._log)
         self._log.write(
             logging.INFO, "realtime_feed_connected", subscriptions=len(view.acknowledged)
@@ -207,7 +218,12 @@ class SessionRecorder:
         self._inbox.put(SessionSettled(at_ns, view.acknowledged, event))
 
     def _on_server_report(self, control: ServerReport) -> None:
-        self._log.write(logging.WARNING, "realtime_server_error", code=control.code)
+        suppressed = self._throttle.turn(f"server error {control.code}")
+        if suppressed is None:
+            return
+        self._log.write(
+            logging.WARNING, "realtime_server_error", code=control.code, suppressed=suppressed
+        )
         error = server_error(control.code, control.text)
         self._inbox.put(ErrorEvent(error, "session"))
 

@@ -49,10 +49,12 @@ CONNECTION_TABLE: Final[dict[tuple[C, str], C]] = {
     (C.RECONNECTING, "idle"): C.IDLE,
     (C.RECONNECTING, "end"): C.DISCONNECTED,
     (C.CIRCUIT_OPEN, "connect"): C.CONNECTING,
+    (C.CIRCUIT_OPEN, "lost"): C.RECONNECTING,
     (C.CIRCUIT_OPEN, "idle"): C.IDLE,
     (C.CIRCUIT_OPEN, "end"): C.DISCONNECTED,
     (C.IDLE, "connect"): C.CONNECTING,
     (C.IDLE, "circuit_open"): C.CIRCUIT_OPEN,
+    (C.IDLE, "lost"): C.RECONNECTING,
     (C.IDLE, "end"): C.DISCONNECTED,
 }
 
@@ -175,6 +177,7 @@ def _log(change: StateChange, log: EventLog) -> None:
 
 _NO_MOVE: Final = frozenset({
     (C.IDLE, "idle"),
+    (C.RECONNECTING, "lost"),
     (C.CIRCUIT_OPEN, "circuit_open"),
     (C.DISCONNECTED, "end"),
 })

@@ -29,7 +29,8 @@ def snapshot(around: Surroundings, engine: Engine) -> Status:
     run.recorder.note_stability()
     view, counts, guard = run.recorder.view, run.inbox.counts(), run.guard
     now, data_now = around.clock.monotonic(), around.data_clock.utc_now_ns()
-    refused = {s: w for s, w in view.refused.items() if s in wanted - view.acknowledged}
+    unserved = wanted - view.acknowledged
+    refused = {s: why for s, why in view.refused.items() if s in unserved}
     until = now if run.ended_at is None else run.ended_at
     ages = {
         Subscription(channel, symbol): (data_now - event.received_ns) / 1e9
@@ -59,9 +60,9 @@ def snapshot(around: Surroundings, engine: Engine) -> Status:
         callback_errors=guard.errors,
         slow_callbacks=MappingProxyType(dict(guard.slow_calls)),
         running_callback=guard.running,
-        reports_dropped=counts.notices_dropped,
+        reports_dropped=counts.notices_dropped + run.dispatcher.reports_dropped,
         queue_dropped=around.queues.dropped,
-        in_inbox=counts.waiting,
+        in_inbox=counts.waiting + run.dispatcher.in_hand,
         lag=run.lag.info(now, counts.oldest),
         breaker=around.breaker.info(),
         gaps=engine.memory.gaps.reported,

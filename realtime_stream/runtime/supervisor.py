@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, cast
 
+from realtime_stream.config import Credentials
 from realtime_stream.errors import AuthenticationError, ConfigurationError, StreamingError
 from realtime_stream.ports import DisconnectEvent, ErrorEvent, MarketDataProvider
 from realtime_stream.resilience.failures import Failure, FailureKind, SessionEnd, classify
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     import random
 
     from realtime_stream.clock import Clock
-    from realtime_stream.config import Credentials, StreamConfig
+    from realtime_stream.config import StreamConfig
     from realtime_stream.market.channels import Subscription
     from realtime_stream.resilience.circuit_breaker import ConnectionCircuitBreaker
     from realtime_stream.runtime.inbox import Inbox
@@ -73,6 +74,7 @@ class Supervisor:
         self._wake = threading.Event()  # set: look again (stopped, wanted changed, answer came)
         self._stopping = threading.Event()
         self._wanted_lock = threading.Lock()  # guards the order of set_wanted calls
+        self._last_credentials: Credentials | None = None  # holds while the callable is silent
         self._not_before = -math.inf  # monotonic time before which no attempt is made
         self._same_kind: tuple[FailureKind | None, int] = (None, 0)
 
@@ -112,6 +114,8 @@ class Supervisor:
             return None
         if self._not_before > self._clock.monotonic():  # a wait was left while nothing was wanted
             self._hold_back(self._not_before - self._clock.monotonic())
+            waits_for = "circuit_open" if self._breaker.retry_in() else "lost"
+            self._board.move_connection(waits_for, self._log)
             self._pause()
             return None
         if not self._breaker.can_attempt_connection():
@@ -256,10 +260,14 @@ class Supervisor:
             return self._config.resolve_credentials()
         resolve = self._config.resolve_credentials
         answer = self._ask(resolve, self._config.credentials, "credentials")
-        if answer is None and not self._stopping.is_set():
+        if isinstance(answer, Credentials):
+            self._last_credentials = answer
+        elif self._stopping.is_set():
+            return None
+        elif self._last_credentials is None:
             msg = "the credentials callable gave no key pair"
             raise AuthenticationError(msg)
-        return cast("Credentials | None", answer)
+        return self._last_credentials
 
     def _ask(
         self, function: Callable[[], object], asked: Callable[..., object], source: str

@@ -7,9 +7,10 @@ from realtime_stream.market.channels import CHANNELS, Subscription
 from realtime_stream.market.models import Bar, MarketEvent, Trade
 from realtime_stream.ports import Gap, GapEntry
 from realtime_stream.runtime.gaps import GapTracker
+from realtime_stream.runtime.inbox import LostBars
 
 TRADES_A, TRADES_B = Subscription("trades", "A"), Subscription("trades", "B")
-BARS_A = Subscription("bars", "A")
+BARS_A, BARS_B = Subscription("bars", "A"), Subscription("bars", "B")
 BOTH = frozenset({TRADES_A, TRADES_B})
 Latest = dict[str, dict[str, MarketEvent]]
 
@@ -73,13 +74,31 @@ def test_failed_sessions_in_between_make_one_long_gap() -> None:
     assert (gap.start_ns, gap.end_ns, len(gap.entries)) == (100, 200, 1)
 
 
-def test_a_star_stands_for_every_symbol_but_is_no_key_itself() -> None:
+def test_a_star_stands_for_every_symbol_and_has_an_entry_for_the_unheard_of() -> None:
     star = Subscription("trades", "*")
     gaps = GapTracker()
     gaps.session_ended(100, latest(trade(90)), [star])
     gap = gaps.connection_whole(200, frozenset({star}))
     assert gap is not None
-    assert gap.entries == (GapEntry("trades", "A", 90),)
+    assert set(gap.entries) == {GapEntry("trades", "*", None), GapEntry("trades", "A", 90)}
+    assert set(gaps.open) == {TRADES_A}
+    gaps.session_ended(300, latest(), [star])
+    second = gaps.connection_whole(400, frozenset({star}))
+    assert second is not None
+    assert GapEntry("trades", "*", None) in second.entries
+
+
+def test_a_key_that_is_refused_for_a_while_is_reported_when_it_is_served() -> None:
+    gaps = GapTracker()
+    gaps.session_ended(100, latest(trade(90)), [TRADES_A])
+    assert gaps.connection_whole(200, frozenset({TRADES_B}), BOTH) is None
+    event = Trade(symbol="A", timestamp_ns=310, received_ns=311, price=Dec(1), size=Dec(1))
+    gap = gaps.first_after(event)
+    assert gap is not None
+    assert (gap.start_ns, gap.end_ns) == (100, 311)
+    assert gap.entries == (GapEntry("trades", "A", 90, 310),)
+    assert gaps.first_after(event) is None
+    assert gaps.reported == 1
 
 
 def test_what_is_not_served_again_is_no_gap() -> None:
@@ -137,8 +156,8 @@ def test_an_outage_is_reported_even_if_no_event_came_since_the_one_before() -> N
 
 def test_dropped_bars_are_reported_with_their_number() -> None:
     gaps = GapTracker()
-    dropped = [bar(60, received_ns=1000), bar(60, "B", 500), bar(120, received_ns=2000)]
-    gap = gaps.bars_dropped(9999, dropped)
+    losses = {BARS_A: LostBars(60, 120, 1000, 2), BARS_B: LostBars(60, 60, 500)}
+    gap = gaps.bars_dropped(9999, losses)
     assert (gap.cause, gap.start_ns, gap.end_ns) == ("overflow", 500, 9999)
     assert gap.entries == (
         GapEntry("bars", "A", 60, 120, lost=2),
@@ -150,7 +169,7 @@ def test_dropped_bars_are_reported_with_their_number() -> None:
 def test_the_newest_thousand_reports_are_kept() -> None:
     gaps = GapTracker()
     for n in range(1003):
-        gaps.bars_dropped(n, [bar(n)])
+        gaps.bars_dropped(n, {BARS_A: LostBars(n, n, n)})
     kept = gaps.gaps()
     assert (len(kept), kept[0].end_ns, kept[-1].end_ns) == (1000, 3, 1002)
     assert gaps.reported == 1003

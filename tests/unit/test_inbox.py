@@ -7,10 +7,11 @@ import pytest
 
 from realtime_stream.clock import FakeClock
 from realtime_stream.market.models import Bar, MarketEvent, Trade
+from realtime_stream.ports import ErrorEvent
 from realtime_stream.runtime.inbox import BarsDropped, Inbox
 from realtime_stream.runtime.overflow import Frame
 
-MAX_NOTICES = 10_000
+MAX_ERRORS = 1000
 
 
 def trades(*numbers: int) -> list[MarketEvent]:
@@ -89,11 +90,18 @@ def test_one_event_more_shortens_it_to_half() -> None:
     assert shown(take_all(inbox)) == ["kept", [4], [5]]
 
 
-def test_dropped_bars_are_announced() -> None:
+def test_dropped_bars_are_announced_once_with_what_they_add_up_to() -> None:
     inbox = Inbox(2, FakeClock())
-    dropped = bars(1, 2)
-    inbox.put_frame([*dropped, *bars(3)], 0)
-    assert shown(take_all(inbox)) == [[3], BarsDropped(tuple(dropped))]
+    inbox.put_frame(bars(1, 2, 3), 0)
+    inbox.put_frame(bars(4, 5), 0)
+    items = take_all(inbox)
+    (announced,) = [item for item in items if isinstance(item, BarsDropped)]
+    (lost,) = announced.losses.values()
+    assert (lost.first_ns, lost.last_ns, lost.count) == (1, 4, 4)
+    assert [item for item in shown(items) if isinstance(item, list)] == [[5]]
+    inbox.put_frame(bars(6, 7, 8), 0)  # what was told is not told again
+    again = [item for item in take_all(inbox) if isinstance(item, BarsDropped)]
+    assert [loss.count for loss in again[0].losses.values()] == [2]
 
 
 @pytest.mark.parametrize("taken", [0, 1, 3])
@@ -125,16 +133,21 @@ def test_the_oldest_waiting_frame_is_known() -> None:
     assert inbox.counts().oldest is None
 
 
-def test_notices_are_bounded_and_the_oldest_goes() -> None:
+def test_only_errors_are_bounded_and_the_newest_goes() -> None:
+    """What sessions and gaps are told by must not be lost behind a stuck callback."""
     inbox = Inbox(10, FakeClock())
-    inbox.put_frame(trades(1), 0)
-    for n in range(MAX_NOTICES + 3):
+    for n in range(MAX_ERRORS + 3):
         inbox.put(n)
-    items = shown(take_all(inbox))
-    assert items[:2] == [[1], 3]
-    assert items[-1] == MAX_NOTICES + 2
-    assert len(items) == MAX_NOTICES + 1
+        inbox.put(ErrorEvent(ValueError(str(n)), "session"))
+    inbox.put(ErrorEvent(ValueError("last"), "session", fatal=True))
+    items = take_all(inbox)
+    errors = [item for item in items if isinstance(item, ErrorEvent)]
+    assert len(items) - len(errors) == MAX_ERRORS + 3
+    assert len(errors) == MAX_ERRORS + 1
+    assert errors[-1].fatal
     assert inbox.counts().notices_dropped == 3
+    inbox.put(ErrorEvent(ValueError("room again"), "session"))
+    assert len(take_all(inbox)) == 1
 
 
 def test_producers_in_several_threads_lose_nothing() -> None:

@@ -67,6 +67,7 @@ class Setup:
             log=self.log,
             stable_after=stable_after,
             rejects=2,
+            log_interval=0,
         )
 
     def begin(self) -> None:

@@ -31,7 +31,10 @@ CONNECTION_PATHS: dict[C, tuple[str, ...]] = {
 }
 LIFECYCLE_TRIGGERS = ("start", "ready", "stop", "fail", "stopped", "nonsense")
 CONNECTION_TRIGGERS = ("connect", "settled", "lost", "idle", "circuit_open", "end", "nonsense")
-STAYS = {(C.IDLE, "idle"), (C.CIRCUIT_OPEN, "circuit_open"), (C.DISCONNECTED, "end")}
+STAYS = {
+    (C.IDLE, "idle"), (C.RECONNECTING, "lost"), (C.CIRCUIT_OPEN, "circuit_open"),
+    (C.DISCONNECTED, "end"),
+}  # fmt: skip
 
 # Written down once more, by hand: the tables of the code must not change unnoticed.
 LIFECYCLE_MOVES = {
@@ -55,8 +58,13 @@ CONNECTION_MOVES = {
         "connect": C.CONNECTING, "circuit_open": C.CIRCUIT_OPEN, "idle": C.IDLE,
         "end": C.DISCONNECTED,
     },
-    C.CIRCUIT_OPEN: {"connect": C.CONNECTING, "idle": C.IDLE, "end": C.DISCONNECTED},
-    C.IDLE: {"connect": C.CONNECTING, "circuit_open": C.CIRCUIT_OPEN, "end": C.DISCONNECTED},
+    C.CIRCUIT_OPEN: {
+        "connect": C.CONNECTING, "lost": C.RECONNECTING, "idle": C.IDLE, "end": C.DISCONNECTED,
+    },
+    C.IDLE: {
+        "connect": C.CONNECTING, "lost": C.RECONNECTING, "circuit_open": C.CIRCUIT_OPEN,
+        "end": C.DISCONNECTED,
+    },
 }  # fmt: skip
 
 

@@ -161,6 +161,7 @@ class Rig:
             log=log,
             stable_after=config.stable_after,
             rejects=10,
+            log_interval=0,
         )
         self.provider = ScriptedProvider(self, script)
         self.supervisor = Supervisor(

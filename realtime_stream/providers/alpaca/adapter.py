@@ -67,6 +67,8 @@ class AlpacaAdapter:
     def set_wanted(self, wanted: frozenset[Subscription]) -> None:
         """See :class:`~realtime_stream.ports.MarketDataProvider`."""
         with self._lock:
+            if wanted == self._wanted:
+                return
             self._wanted = wanted
             changed = self._changed
         changed.set()
@@ -89,6 +91,8 @@ class AlpacaAdapter:
             if self._disconnected or not self._wanted:
                 return SessionEnd(requested=True)
             self._interrupt, self._changed = interrupt, changed
+        # While dialling; later the session looks itself.
+        changed.arm_direct(lambda: None if self._wanted else interrupt.set())
         facts = SessionFacts()
         try:
             if not self._hook_refused:

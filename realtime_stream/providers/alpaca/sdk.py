@@ -86,5 +86,10 @@ def run_stream(stream: SdkStream) -> None:
         # Cancelled: interrupted before the WebSocket was open.
         with contextlib.suppress(asyncio.CancelledError):
             stream.run()
+    except AttributeError as exc:
+        # The SDK stops a loop that it could not make; why it could not is what went before.
+        if isinstance(exc.__context__, OSError):
+            raise exc.__context__ from None
+        raise
     finally:
         _filter.ours.discard(ident)

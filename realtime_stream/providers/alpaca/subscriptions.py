@@ -113,6 +113,8 @@ class SubscriptionPlan:
             return
         counter = self._repeats if request.action == "subscribe" else self._kept
         counter.update(request.entries)
+        # Whether the server still serves these is not known; they are not asked for either way.
+        self.acknowledged -= {e for e in request.entries if self._kept[e] > MAX_REPEATS}
 
     def on_error(self, code: int, text: str) -> frozenset[Subscription]:
         """The server refused the outstanding request; return what is refused for good by that."""
@@ -123,8 +125,12 @@ class SubscriptionPlan:
             self.acknowledged -= request.entries
             return frozenset()
         if len(request.entries) == 1:
-            self.refused |= dict.fromkeys(request.entries & self.wanted, (code, text))
-            return request.entries & self.wanted
+            refused = request.entries & self.wanted
+            if code == _SYMBOL_LIMIT:  # no other new symbol fits either
+                known = {entry.symbol for entry in self.acknowledged}
+                refused |= {entry for entry in self.missing if entry.symbol not in known}
+            self.refused |= dict.fromkeys(refused, (code, text))
+            return refused
         entries = sorted(request.entries)
         middle = len(entries) // 2
         self._halves.extendleft((frozenset(entries[middle:]), frozenset(entries[:middle])))

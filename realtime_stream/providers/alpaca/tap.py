@@ -117,7 +117,13 @@ class TapSession:
         self._changed = asyncio.Event()
         self._answered = asyncio.Event()
         self._interrupt.arm(self.end)
-        self._change_signal.arm(self._changed.set)
+        self._change_signal.arm(self._look_again)
+
+    def _look_again(self) -> None:
+        self._changed.set()
+        if not self._streaming and not self._wanted():  # _drive() does not run yet
+            self.facts.requested = True
+            self.end()
 
     def opened(self, transport: asyncio.WriteTransport) -> None:
         """TCP (and TLS) stand."""
@@ -213,6 +219,7 @@ class TapSession:
                 self._on_server_error(control)
 
     def _on_acknowledged(self, control: wire.Subscriptions) -> None:
+        self.facts.server_error = None  # the session outlived it
         self._plan.on_acknowledged(
             frozenset(
                 Subscription(channel, symbol)
@@ -244,7 +251,12 @@ class TapSession:
     def _spawn(self, work: Any) -> None:  # any coroutine
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._forget)
+
+    def _forget(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()  # taken, so that nobody complains: recv() reports how it ended
 
     async def _drive(self) -> None:
         """Ask for what is wanted until it is acknowledged or refused, whenever it changes."""
