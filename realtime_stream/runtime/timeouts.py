@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+
 from realtime_stream.errors import ConfigurationError
 
 __all__ = ["checked_timeout", "checked_wait"]

@@ -141,14 +141,10 @@ def test_a_refused_connection_and_garbage_close_too(simulator: AlpacaSimulator) 
 class Tap(WebSocketClientProtocol):
     """Overrides what the adapter's protocol overrides."""
 
-    def __init__(
-        self, *, seen: list[Any], made: threading.Event | None = None, **arguments: Any
-    ) -> None:
+    def __init__(self, *, seen: list[Any], **arguments: Any) -> None:
         super().__init__(**arguments)
         self.seen = seen
         seen.append(("task", asyncio.current_task()))
-        if made is not None:
-            made.set()
 
     async def recv(self) -> str | bytes:
         data = await super().recv()
@@ -215,30 +211,19 @@ def test_the_subscribe_message_is_sent_through_the_protocol_after_authentication
     assert not runner.is_alive()
 
 
-def test_a_cancelled_run_ends_with_cancelled_error(simulator: AlpacaSimulator) -> None:
+def test_a_socket_that_is_shut_down_ends_the_handshake(simulator: AlpacaSimulator) -> None:
     """How a session is interrupted before its WebSocket is open."""
     simulator.faults.silent_at("http")
-    seen: list[Any] = []
-    made = threading.Event()
-    protocol = functools.partial(Tap, seen=seen, made=made)
-    stream = OneSession(simulator.url(), create_protocol=protocol)
+    sock = socket.create_connection(("127.0.0.1", simulator.port))
+    sock.setblocking(False)
+    stream = OneSession(simulator.url(), sock=sock)
     stream.subscribe_quotes(ignore, "AAPL")
-    outcome: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            stream.run()
-        except asyncio.CancelledError as exc:
-            outcome.append(exc)
-
-    runner = threading.Thread(target=run)
+    runner = threading.Thread(target=stream.run)
     runner.start()
-    assert made.wait(5)
-    task: asyncio.Task[Any] = seen[0][1]
-    task.get_loop().call_soon_threadsafe(task.cancel)
+    assert simulator.wait_for(lambda s: s.attempts == 1)
+    sock.shutdown(socket.SHUT_RDWR)
     runner.join(10)
     assert not runner.is_alive()
-    assert len(outcome) == 1
 
 
 def test_the_sdk_reads_on_after_an_empty_array(simulator: AlpacaSimulator) -> None:

@@ -119,6 +119,7 @@ class AlpacaAdapter:
             listener=listener,
             interrupt=self._interrupt,
             changed=self._changed,
+            cut=functools.partial(_shut_down, sock),
             facts=facts,
             data_clock=self._data_clock,
             handshake_timeout=config.handshake_timeout,

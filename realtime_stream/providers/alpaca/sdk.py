@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import logging
 import sys
 import threading
@@ -83,9 +81,7 @@ def run_stream(stream: SdkStream) -> None:
     ident = threading.get_ident()
     _filter.ours.add(ident)
     try:
-        # Cancelled: interrupted before the WebSocket was open.
-        with contextlib.suppress(asyncio.CancelledError):
-            stream.run()
+        stream.run()
     except AttributeError as exc:
         # The SDK stops a loop that it could not make; why it could not is what went before.
         if isinstance(exc.__context__, OSError):

@@ -66,6 +66,7 @@ class TapSession:
         listener: SessionListener,
         interrupt: LoopSignal,
         changed: LoopSignal,
+        cut: Callable[[], None],
         facts: SessionFacts,
         data_clock: Clock,
         handshake_timeout: float,
@@ -79,6 +80,7 @@ class TapSession:
             listener: Told of everything.
             interrupt: Ends the session when set.
             changed: Makes the session look at what is wanted again when set.
+            cut: Shuts the socket down.
             facts: Receives why the session ended.
             data_clock: Stamps frames.
             handshake_timeout: Seconds for greeting and authentication.
@@ -89,6 +91,7 @@ class TapSession:
         self._listener = listener
         self._interrupt = interrupt
         self._change_signal = changed
+        self._cut = cut
         self.facts = facts
         self._data_clock = data_clock
         self._handshake_timeout = handshake_timeout
@@ -97,7 +100,6 @@ class TapSession:
         self._plan = SubscriptionPlan(frozenset())
         self._protocol: TapProtocol | None = None
         self._transport: asyncio.WriteTransport | None = None
-        self._main_task: asyncio.Task[Any] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._deadline: float | None = None
         self._greeted = False
@@ -113,7 +115,6 @@ class TapSession:
     def attach(self, protocol: TapProtocol) -> None:
         """The SDK is about to connect; called before it waits for the network."""
         self._protocol = protocol
-        self._main_task = asyncio.current_task()
         self._changed = asyncio.Event()
         self._answered = asyncio.Event()
         self._interrupt.arm(self.end)
@@ -129,20 +130,26 @@ class TapSession:
         """TCP (and TLS) stand."""
         self._transport = transport
 
+    def _abort(self) -> None:
+        transport = self._transport
+        if transport is not None and transport.is_closing():
+            self._cut()  # closing a TLS transport twice leaves nothing that abort() could use
+        elif transport is not None:
+            transport.abort()
+
     def end(self) -> None:
         """End the session now: a close frame if it is open, and no more than a moment's grace."""
         if self._ending:
             return
         self._ending = True
-        protocol, transport = self._protocol, self._transport
-        if protocol is not None and transport is not None and protocol.open:
-            asyncio.get_running_loop().call_later(_CLOSE_GRACE, transport.abort)
+        protocol = self._protocol
+        if protocol is not None and self._transport is not None and protocol.open:
+            asyncio.get_running_loop().call_later(_CLOSE_GRACE, self._abort)
             self._spawn(protocol.close())
-            return
-        if transport is not None:
-            transport.abort()
-        if self._main_task is not None:
-            self._main_task.cancel()
+        else:
+            # Every step of the handshake ends by itself at the end of the stream; cancelling the
+            # task instead may leave a TLS transport behind that nobody closes.
+            self._cut()
 
     async def receive(self, receive: Callable[[], Awaitable[str | bytes]]) -> str | bytes:
         """Stand in for the SDK's ``recv()``: pass the handshake on, keep everything after it."""
