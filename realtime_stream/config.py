@@ -38,6 +38,14 @@ _FEEDS: Final[dict[str, tuple[str, ...]]] = {
 }
 
 
+def _checked_key(value: SecretStr) -> SecretStr:
+    text = value.get_secret_value()
+    if not text.strip() or not (text.isascii() and text.isprintable()):
+        msg = "must be printable ASCII and not empty"
+        raise ValueError(msg)
+    return value
+
+
 class Credentials(BaseModel):
     """A key pair. Masked wherever it is shown; refuses to be pickled.
 
@@ -54,11 +62,7 @@ class Credentials(BaseModel):
     @field_validator("key", "secret")
     @classmethod
     def _not_empty(cls, value: SecretStr) -> SecretStr:
-        text = value.get_secret_value()
-        if not text.strip() or not (text.isascii() and text.isprintable()):
-            msg = "must be printable ASCII and not empty"
-            raise ValueError(msg)
-        return value
+        return _checked_key(value)
 
     def __reduce__(self) -> NoReturn:
         """Credentials never leave the process by accident."""
@@ -197,6 +201,11 @@ class StreamConfig(BaseModel):
             msg = "must be a list of strings, not one string"
             raise ValueError(msg)  # noqa: TRY004  # pydantic turns only ValueError into a report
         return value
+
+    @field_validator("api_key", "secret_key")
+    @classmethod
+    def _usable_key(cls, value: SecretStr | None) -> SecretStr | None:
+        return None if value is None else _checked_key(value)
 
     @field_validator("url")
     @classmethod

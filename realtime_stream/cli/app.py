@@ -11,7 +11,8 @@ from realtime_stream import __version__
 from realtime_stream.cli.demo import run_demo
 from realtime_stream.cli.run import RunOptions, run_watch
 from realtime_stream.config import StreamConfig
-from realtime_stream.errors import StreamingError
+from realtime_stream.errors import InvalidSymbolError, StreamingError
+from realtime_stream.market.channels import MARKETS, validate_symbol
 from realtime_stream.simulator.process import SimulateOptions, serve
 
 __all__ = ["app", "main"]
@@ -29,6 +30,11 @@ def main() -> NoReturn:
     """Entry point of the installed command."""
     app()
     raise SystemExit(0)
+
+
+def _fail(message: str) -> NoReturn:
+    typer.echo(f"error: {message}", err=True)
+    raise typer.Exit(1)
 
 
 def _symbols(text: str) -> tuple[str, ...]:
@@ -93,8 +99,7 @@ def run(  # noqa: PLR0917  # typer reads the options from the parameters
     try:
         code = run_watch(RunOptions(StreamConfig(**given), duration, quiet=quiet))
     except StreamingError as exc:
-        typer.echo(f"error: {exc}", err=True)
-        code = 1
+        _fail(str(exc))
     raise typer.Exit(code)
 
 
@@ -136,11 +141,19 @@ def simulate(  # noqa: PLR0917  # typer reads the options from the parameters
     ] = True,
 ) -> None:
     """Serve Alpaca's stream protocol locally; one JSON line per happening on standard output."""
+    if market not in MARKETS:
+        _fail(f"market: allowed are {', '.join(MARKETS)}")
+    if recording is None and market not in {"stocks", "crypto"}:
+        _fail("market: synthetic data exists for stocks and crypto; others need --recording")
+    try:
+        names = tuple(validate_symbol(symbol, market) for symbol in _symbols(symbols))
+    except InvalidSymbolError as exc:
+        _fail(f"symbols: {exc}")
     options = SimulateOptions(
         host=host,
         port=port,
         seed=seed,
-        symbols=_symbols(symbols),
+        symbols=names,
         minutes=minutes,
         speed=speed,
         quotes_per_minute=quotes_per_minute,
@@ -156,4 +169,8 @@ def simulate(  # noqa: PLR0917  # typer reads the options from the parameters
         certfile=certfile,
         keyfile=keyfile,
     )
-    raise typer.Exit(serve(options))
+    try:
+        code = serve(options)
+    except (OSError, ValueError) as exc:  # a port in use, a certificate, a recording
+        _fail(str(exc))
+    raise typer.Exit(code)

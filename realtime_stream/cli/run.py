@@ -54,7 +54,7 @@ def run_watch(options: RunOptions) -> int:
     """Watch until a signal or the duration ends it.
 
     Returns:
-        The exit code: 0 after a wanted end, 1 when the stream failed for good.
+        The exit code: 0 after a wanted end, 1 when the stream failed for good or never connected.
 
     Raises:
         StreamingError: No connection could be made.
@@ -75,8 +75,9 @@ def run_watch(options: RunOptions) -> int:
             code = 1
         finally:
             manager.stop()
-    _print_figures(manager.status())
-    return code
+    status = manager.status()
+    _print_figures(status)
+    return code if status.sessions else 1
 
 
 def _watch(manager: RealTimeStreamManager, options: RunOptions, request: ShutdownRequest) -> None:

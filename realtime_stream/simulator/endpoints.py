@@ -122,6 +122,11 @@ MARKETS: Final[dict[str, Market]] = {
 _TEST_LISTED: Final = ("trades", "quotes", "bars")
 
 
+def _listed(market: Market) -> tuple[str, ...]:
+    """The documented and the recorded acknowledgements name imbalances only if there are some."""
+    return tuple(channel for channel in market.channels if channel != "imbalances")
+
+
 def _endpoints() -> dict[str, Endpoint]:
     paths = {
         **{("stocks", feed): f"/v2/{feed}" for feed in ("iex", "sip", "delayed_sip", "test")},
@@ -135,7 +140,7 @@ def _endpoints() -> dict[str, Endpoint]:
             MARKETS[market],
             feed,
             path,
-            _TEST_LISTED if feed == "test" else MARKETS[market].channels,
+            _TEST_LISTED if feed == "test" else _listed(MARKETS[market]),
         )
         for (market, feed), path in paths.items()
     }

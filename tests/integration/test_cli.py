@@ -157,6 +157,35 @@ def test_simulate_serves_says_what_happens_and_keeps_a_ledger(tmp_path: Path) ->
     assert said[-1]["published"] == len(ledger.read_text().splitlines()) > 100
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--market", "bogus"), "allowed are stocks"),
+        (("--market", "options"), "need --recording"),
+        (("-s", "aapl"), "'aapl' is not valid"),
+        (("--certfile", "missing.pem"), "No such file"),
+        (("--host", "192.0.2.1"), "assign requested address"),
+    ],
+)
+def test_simulate_says_what_is_wrong_with_its_options(arguments: Any, said: str) -> None:
+    done = subprocess.run(
+        [*COMMAND, "simulate", "--port", "0", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_run_that_never_connected_fails() -> None:
+    arguments = ("run", "-s", "AAPL", "--duration", "0.3", "--url", "ws://127.0.0.1:9/v2/iex")
+    with command(*arguments, ALPACA_API_KEY="k", ALPACA_SECRET_KEY="s") as process:
+        assert process.wait(PATIENCE) == 1
+
+
 def test_demo_draws_a_live_table_on_a_terminal() -> None:
     reader, terminal = os.openpty()
     process = subprocess.Popen(

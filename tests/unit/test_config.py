@@ -247,8 +247,8 @@ def test_symbols_of_the_environment_are_checked_too(
         ({}, "api_key is missing.*ALPACA_API_KEY"),
         ({"api_key": KEY}, "secret_key is missing.*ALPACA_SECRET_KEY"),
         ({"secret_key": SECRET}, "api_key is missing.*ALPACA_API_KEY"),
-        ({"api_key": "", "secret_key": SECRET}, "two non-empty strings"),
-        ({"api_key": KEY, "secret_key": "  \n"}, "two non-empty strings"),
+        ({"api_key": "", "secret_key": SECRET}, "api_key: must be printable ASCII"),
+        ({"api_key": KEY, "secret_key": "  \n"}, "secret_key: must be printable ASCII"),
     ],
 )
 def test_a_missing_key_is_named(values: dict[str, Any], missing: str) -> None:
