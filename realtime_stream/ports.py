@@ -299,7 +299,7 @@ class LagInfo:
     Attributes:
         last: Of the last frame delivered.
         highest: The highest so far.
-        waiting: How long the oldest frame in the inbox has been waiting.
+        waiting: How long the oldest frame not yet delivered has been waiting.
         alarms: How often the alarm threshold was crossed.
     """
 
@@ -313,8 +313,8 @@ class LagInfo:
 class Status:
     """One consistent look at the manager.
 
-    Counters are totals since the last ``start()``. ``received = delivered + dropped + undelivered``
-    plus what is still in the inbox.
+    Counters are totals since the last ``start()``. ``received = delivered + dropped + undelivered
+    + in_inbox``, exact whenever no frame changes hands at that moment.
 
     Attributes:
         lifecycle: State of the lifecycle machine.

@@ -72,6 +72,7 @@ class Engine:
         """
         self.forbid_in_callback("start()")
         deadline = time.monotonic() + timeout
+        before = self.run
         try:
             run, mine = self._begin(deadline, keep_memory=keep_memory)
             if timeout == 0:
@@ -81,7 +82,8 @@ class Engine:
             ready = self._board.wait(lambda: self._settled(run), deadline - time.monotonic())
             return self._started(run, ready=ready, mine=mine, timeout=timeout)
         except BaseException:  # Ctrl-C too: whatever ends this call, the run it began ends with it
-            self._abort()
+            if self.run is not before:
+                self._abort()
             raise
 
     def stop(self, timeout: float) -> None:

@@ -19,6 +19,7 @@ from realtime_stream import (
     LifecycleState,
     Quote,
     ReconnectPolicy,
+    StartTimeoutError,
     StateChange,
     StreamFailedError,
     Subscription,
@@ -303,3 +304,17 @@ def test_the_last_key_pair_holds_while_a_callback_holds_up_the_source(
     simulator.drop(1011)
     assert simulator.wait_for(lambda s: s.authenticated == 2, 10)
     release.set()
+
+
+def test_a_start_that_times_out_leaves_the_run_it_only_joined(
+    simulator: AlpacaSimulator, new_manager: NewManager
+) -> None:
+    simulator.faults.refuse_http(503)
+    manager = new_manager()
+    manager.subscribe("quotes", "AAPL")
+    manager.start(timeout=0)
+    with pytest.raises(StartTimeoutError):
+        manager.start(timeout=0.2)
+    assert manager.status().lifecycle is LifecycleState.RUNNING
+    simulator.faults.clear()
+    assert manager.wait_until_connected(10)
