@@ -34,7 +34,7 @@ SIMULATOR_SECRET: Final = "simulator-secret"  # noqa: S105  # opens nothing but 
 
 _ABNORMAL_CLOSURE: Final = 1006
 _MAX_REASON: Final = 123  # bytes, RFC 6455
-_ANY_ADDRESS: Final = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
+_ANY_ADDRESS: Final = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # what to dial, not what to bind
 _instances: Final = itertools.count(1)
 
 
