@@ -98,7 +98,8 @@ def _play(
         secret_key=SIMULATOR_SECRET,
         watchlist_channels=(),
         name="demo",
-        reconnect=ReconnectPolicy(initial=0.5, maximum=2.0),
+        # Without jitter: an unlucky draw could open the breaker within the short outage.
+        reconnect=ReconnectPolicy(initial=0.5, maximum=2.0, jitter=False),
     )
     manager = RealTimeStreamManager(config, data_clock=ScaledClock(datetime.now(UTC), _SPEED))
     manager.on_disconnect(lambda event: _print_disconnect(console, event))
