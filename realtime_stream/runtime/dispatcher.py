@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter
+from operator import length_hint
 from typing import TYPE_CHECKING, Final
 
 from realtime_stream.errors import CallbackExitError, StreamingError
+from realtime_stream.market.channels import CHANNELS
 from realtime_stream.market.models import MarketEvent
 from realtime_stream.ports import (
     ConnectionEvent,
@@ -25,7 +26,7 @@ from realtime_stream.runtime.notices import (
 from realtime_stream.runtime.overflow import Frame
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from realtime_stream.clock import Clock
     from realtime_stream.runtime.gaps import GapTracker
@@ -85,10 +86,15 @@ class Dispatcher:
         self._deadline: float | None = None
         self._exit: CallbackExitError | None = None
         self._ended: SupervisorEnded | None = None
-        self.delivered: Counter[str] = Counter()
+        self.delivered = dict.fromkeys(CHANNELS, 0)
         self.undelivered = 0
-        self.in_hand = 0  # events of the present frame that are still to be delivered
+        self._present: Iterator[MarketEvent] = iter(())  # what the present frame still holds
         self.reports_dropped = 0
+
+    @property
+    def in_hand(self) -> int:
+        """Events of the present frame that are still to be delivered."""
+        return length_hint(self._present)
 
     def drain_until(self, deadline: float) -> None:
         """Deliver until ``deadline`` (monotonic seconds), then only count what is left."""
@@ -134,32 +140,43 @@ class Dispatcher:
             self._on_callback_exit(exc)
 
     def _deliver(self, frame: Frame) -> None:
+        """Bring a frame's events to their callbacks; the loop runs once per event, so it is flat."""
         now = self._clock.monotonic()
         if self._lag.begin(frame.received, now):
             self._lagging()
-        self.in_hand = len(frame.events)
-        gaps, latest, guard = self._gaps, self._latest, self._guard
-        delivered, done = self.delivered, 0
+        guard, queues, latest, delivered = self._guard, self._queues, self._latest, self.delivered
+        gaps, missing = self._gaps, self._gaps.open
+        routes = self._registry.routes
+        by_symbol = routes.by_symbol
+        guard.begin(now)
+        self._present = remaining = iter(frame.events)
         try:
-            for event in frame.events:
-                if self._deadline is not None and self._is_late():
-                    return
-                done += 1
-                self.in_hand -= 1
-                channel = event.channel
-                if gaps.open:
+            if self._deadline is not None and self._is_late():
+                return
+            for event in remaining:
+                channel, symbol = event.channel, event.symbol
+                if missing:
                     gap = gaps.first_after(event)
                     if gap is not None:
                         self._report_gap(gap)
-                latest[channel][event.symbol] = event
+                latest[channel][symbol] = event
                 delivered[channel] += 1
-                for registration in self._registry.routes.of(event):
-                    guard.deliver(registration, event)
-                if self._queues.active:
-                    self._queues.put(event)
+                if routes.stale:
+                    routes = self._registry.routes
+                    by_symbol = routes.by_symbol
+                symbols = by_symbol.get(channel)
+                if symbols is not None:
+                    found = symbols.get(symbol)
+                    if found is None or channel == "news":
+                        found = routes.of(event)
+                    guard.deliver(found, event)
+                if queues.active:
+                    queues.put(event)
+                if self._deadline is not None and self._is_late():
+                    return
         finally:
-            self.in_hand = 0
-            self.undelivered += len(frame.events) - done
+            self.undelivered += self.in_hand
+            self._present = iter(())
             self._lag.end()
 
     def _answer(self, question: Question) -> None:
@@ -190,9 +207,10 @@ class Dispatcher:
         if self._is_late() and not _is_final(event):
             self.reports_dropped += 1
             return
-        kind = _LISTENER_OF[type(event)]
-        for registration in self._registry.routes.listeners.get(kind, ()):
-            self._guard.deliver(registration, event)
+        listeners = self._registry.routes.listeners.get(_LISTENER_OF[type(event)])
+        if listeners:
+            self._guard.begin(self._clock.monotonic())
+            self._guard.deliver(listeners, event)
 
     def _is_late(self) -> bool:
         return self._deadline is not None and self._clock.monotonic() >= self._deadline

@@ -11,7 +11,7 @@ from realtime_stream.ports import DeadLetter, ErrorEvent
 from realtime_stream.runtime.log import Throttle
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from realtime_stream.clock import Clock
     from realtime_stream.runtime.log import EventLog
@@ -48,7 +48,8 @@ class CallbackGuard:
             on_error: Told of each failure of an event callback.
             log: Where reports go.
         """
-        self._clock = clock
+        self._monotonic = clock.monotonic
+        self._mark = 0.0  # monotonic seconds at which the present call began
         self._slow = slow
         self._throttle = Throttle(clock, log_interval)
         self._on_error = on_error
@@ -58,22 +59,39 @@ class CallbackGuard:
         self.dead_letters: deque[DeadLetter] = deque(maxlen=dead_letters)
         self.running: str | None = None
 
-    def deliver(self, registration: Registration, event: object) -> None:
-        """Call one registration with one event.
+    def begin(self, now: float) -> None:
+        """A frame's delivery, or a report's, begins at ``now`` (monotonic seconds)."""
+        self._mark = now
+
+    def deliver(self, registrations: Iterable[Registration], event: object) -> None:
+        """Call each registration with the event.
+
+        One look at the clock a call: what ends one call begins the next.
 
         Raises:
-            CallbackExitError: The callback raised something that must not be survived.
+            CallbackExitError: A callback raised something that must not be survived.
         """
-        if registration.removed:  # by a callback that came before it
-            return
-        started = self._clock.monotonic()
-        error = self._call(registration.callback, registration.name, event)
-        elapsed = self._clock.monotonic() - started
-        if elapsed > self._slow:
-            self.slow_calls[registration.name] += 1
-            self._report("realtime_callback_slow", registration.name, seconds=round(elapsed, 6))
-        if error is not None:
-            self._failed(registration, event, error)
+        for registration in registrations:
+            if registration.removed:  # by a callback that came before it
+                continue
+            self.running = registration.name
+            error: Exception | None = None
+            try:
+                registration.callback(event)
+            except MemoryError as exc:
+                raise self._exit(registration.name, "ran out of memory") from exc
+            except Exception as exc:  # noqa: BLE001  # user code may raise anything; the stream lives on
+                error = exc
+            except BaseException as exc:
+                raise self._exit(registration.name, f"raised {type(exc).__name__}") from exc
+            now = self._monotonic()
+            self.running = None
+            elapsed, self._mark = now - self._mark, now
+            if elapsed > self._slow:
+                self._slow_call(registration.name, elapsed)
+            if error is not None:
+                self._failed(registration, event, error)
+                self._mark = self._monotonic()
 
     def ask(self, function: Callable[[], T], name: str) -> T | Exception:
         """Call a user function that gives an answer; an exception is returned, not raised.
@@ -85,27 +103,25 @@ class CallbackGuard:
         Raises:
             CallbackExitError: As in :meth:`deliver`.
         """
-        answers: list[T] = []
-        error = self._call(lambda _: answers.append(function()), name, None)
-        return answers[0] if error is None else error
-
-    def _call(
-        self, function: Callable[[object], object], name: str, event: object
-    ) -> Exception | None:
         self.running = name
         try:
-            function(event)
+            return function()
         except MemoryError as exc:
-            msg = f"callback {name} ran out of memory"
-            raise CallbackExitError(msg) from exc
-        except Exception as exc:  # noqa: BLE001  # user code may raise anything; the stream lives on
+            raise self._exit(name, "ran out of memory") from exc
+        except Exception as exc:  # noqa: BLE001  # as in deliver()
             return exc
         except BaseException as exc:
-            msg = f"callback {name} raised {type(exc).__name__}"
-            raise CallbackExitError(msg) from exc
+            raise self._exit(name, f"raised {type(exc).__name__}") from exc
         finally:
             self.running = None
-        return None
+
+    def _exit(self, name: str, why: str) -> CallbackExitError:
+        self.running = None
+        return CallbackExitError(f"callback {name} {why}")
+
+    def _slow_call(self, name: str, elapsed: float) -> None:
+        self.slow_calls[name] += 1
+        self._report("realtime_callback_slow", name, seconds=round(elapsed, 6))
 
     def _failed(self, registration: Registration, event: object, error: Exception) -> None:
         self.errors += 1

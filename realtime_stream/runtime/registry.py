@@ -79,7 +79,7 @@ class Registration:
         return f"<Registration {self.channel} {self.name}>"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Routes:
     """An immutable picture of who gets what.
 
@@ -87,11 +87,13 @@ class Routes:
         by_symbol: Registrations per channel and symbol, those for every symbol included.
         for_all: Registrations per channel that want every symbol.
         listeners: Registrations per kind of listener.
+        stale: Whether registrations have changed since.
     """
 
     by_symbol: dict[str, dict[str, tuple[Registration, ...]]] = field(default_factory=dict)
     for_all: dict[str, tuple[Registration, ...]] = field(default_factory=dict)
     listeners: dict[str, tuple[Registration, ...]] = field(default_factory=dict)
+    stale: bool = False
 
     def of(self, event: MarketEvent) -> tuple[Registration, ...]:
         """The registrations that get ``event``, in the order they were made."""
@@ -120,7 +122,7 @@ class Registry:
     on the configured watchlist channels.
 
     Thread safety: every method may be called from any thread. ``routes`` is replaced, never
-    changed, and made anew when somebody looks after a change.
+    changed but for saying that it is stale, and made anew when somebody looks after a change.
     """
 
     def __init__(
@@ -258,6 +260,8 @@ class Registry:
 
     def _rebuild(self) -> None:
         """Forget the picture; it is made again when somebody looks."""
+        if self._routes is not None:
+            self._routes.stale = True
         self._routes = None
 
     def _picture(self) -> Routes:

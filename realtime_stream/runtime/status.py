@@ -53,7 +53,7 @@ def snapshot(around: Surroundings, engine: Engine) -> Status:
         refused=MappingProxyType(refused),
         ages=MappingProxyType(ages),
         received=counts.received,
-        delivered=MappingProxyType(dict(run.dispatcher.delivered)),
+        delivered=MappingProxyType({c: n for c, n in run.dispatcher.delivered.items() if n}),
         dropped=MappingProxyType(counts.dropped),
         undelivered=run.dispatcher.undelivered,
         rejected=run.recorder.rejected,

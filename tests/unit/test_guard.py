@@ -33,6 +33,10 @@ class Setup:
             log=EventLog("test"),
         )
 
+    def deliver(self, registration: Registration, event: object) -> None:
+        self.guard.begin(self.clock.monotonic())
+        self.guard.deliver((registration,), event)
+
 
 def registered(function: Callable[[Any], object], channel: str = "trades") -> Registration:
     return Registration(channel, function, frozenset(), REGISTRY)
@@ -48,7 +52,7 @@ def warnings_of(caplog: pytest.LogCaptureFixture) -> list[tuple[str, int]]:
 
 def test_a_callback_gets_the_event() -> None:
     setup, seen = Setup(), list[object]()
-    setup.guard.deliver(registered(seen.append), "event")
+    setup.deliver(registered(seen.append), "event")
     assert seen == ["event"]
     assert (setup.guard.errors, setup.guard.running) == (0, None)
 
@@ -56,14 +60,14 @@ def test_a_callback_gets_the_event() -> None:
 def test_the_running_callback_is_named() -> None:
     setup, names = Setup(), list[str | None]()
     registration = registered(lambda _: names.append(setup.guard.running))
-    setup.guard.deliver(registration, "event")
+    setup.deliver(registration, "event")
     assert names == [registration.name]
 
 
 def test_a_failure_is_counted_told_and_kept() -> None:
     setup = Setup()
     registration = registered(failing)
-    setup.guard.deliver(registration, "event")
+    setup.deliver(registration, "event")
     (told,) = setup.told
     assert isinstance(told.error, KeyError)
     assert (told.source, told.fatal) == ("callback", False)
@@ -74,14 +78,14 @@ def test_a_failure_is_counted_told_and_kept() -> None:
 def test_dead_letters_are_bounded_and_the_newest_kept() -> None:
     setup = Setup(dead_letters=3)
     for n in range(5):
-        setup.guard.deliver(registered(failing), n)
+        setup.deliver(registered(failing), n)
     assert [letter.event for letter in setup.guard.dead_letters] == [2, 3, 4]
     assert setup.guard.errors == 5
 
 
 def test_no_dead_letters_may_be_kept_at_all() -> None:
     setup = Setup(dead_letters=0)
-    setup.guard.deliver(registered(failing), "event")
+    setup.deliver(registered(failing), "event")
     assert not setup.guard.dead_letters
     assert setup.guard.errors == 1
 
@@ -92,7 +96,7 @@ def test_any_exception_is_survived(error: type[Exception]) -> None:
         raise error
 
     setup = Setup()
-    setup.guard.deliver(registered(fail), "event")
+    setup.deliver(registered(fail), "event")
     assert isinstance(setup.told[0].error, error)
 
 
@@ -113,7 +117,7 @@ def test_what_must_not_be_survived_is_raised_with_its_cause(
 
     setup = Setup()
     with pytest.raises(CallbackExitError, match=said) as caught:
-        setup.guard.deliver(registered(leave), "event")
+        setup.deliver(registered(leave), "event")
     assert isinstance(caught.value.__cause__, error)
     assert setup.told == []
     with pytest.raises(CallbackExitError, match=said):
@@ -126,7 +130,7 @@ def test_a_callback_that_left_is_not_running_any_more() -> None:
 
     setup = Setup()
     with pytest.raises(CallbackExitError):
-        setup.guard.deliver(registered(leave), "event")
+        setup.deliver(registered(leave), "event")
     assert setup.guard.running is None
 
 
@@ -134,8 +138,8 @@ def test_a_slow_call_is_counted_and_reported(caplog: pytest.LogCaptureFixture) -
     setup = Setup()
     slow = registered(lambda seconds: setup.clock.advance(float(str(seconds))))
     with caplog.at_level(logging.WARNING, "realtime_stream"):
-        setup.guard.deliver(slow, 0.1)
-        setup.guard.deliver(slow, 0.25)
+        setup.deliver(slow, 0.1)
+        setup.deliver(slow, 0.25)
     assert setup.guard.slow_calls == {slow.name: 1}
     assert warnings_of(caplog) == [("realtime_callback_slow", 0)]
     assert vars(caplog.records[0])["seconds"] == 0.25
@@ -152,14 +156,14 @@ def test_records_about_the_same_callback_are_rate_limited(
 
     with caplog.at_level(logging.WARNING, "realtime_stream"):
         for _ in range(4):
-            setup.guard.deliver(registered(failing), "event")
-        setup.guard.deliver(registered(other), "event")
+            setup.deliver(registered(failing), "event")
+        setup.deliver(registered(other), "event")
         setup.clock.advance(59.9)
-        setup.guard.deliver(registered(failing), "event")
+        setup.deliver(registered(failing), "event")
         setup.clock.advance(0.1)
-        setup.guard.deliver(registered(failing), "event")
+        setup.deliver(registered(failing), "event")
         setup.clock.advance(60)
-        setup.guard.deliver(registered(failing), "event")
+        setup.deliver(registered(failing), "event")
     assert warnings_of(caplog) == [("realtime_callback_failed", n) for n in (0, 0, 4, 0)]
     assert vars(caplog.records[0])["error"] == "KeyError"
     assert len(setup.told) == 8  # only the records are limited
@@ -167,7 +171,7 @@ def test_records_about_the_same_callback_are_rate_limited(
 
 def test_a_failing_error_listener_is_not_told_of_itself() -> None:
     setup = Setup()
-    setup.guard.deliver(registered(failing, "error"), "event")
+    setup.deliver(registered(failing, "error"), "event")
     assert setup.told == []
     assert setup.guard.errors == 1
     assert len(setup.guard.dead_letters) == 1
@@ -176,7 +180,7 @@ def test_a_failing_error_listener_is_not_told_of_itself() -> None:
 @pytest.mark.parametrize("kind", ["connect", "disconnect", "gap", "state_change", "bars"])
 def test_any_other_failing_listener_is_told_of(kind: str) -> None:
     setup = Setup()
-    setup.guard.deliver(registered(failing, kind), "event")
+    setup.deliver(registered(failing, kind), "event")
     assert len(setup.told) == 1
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import msgspec
+from msgspec.msgpack import Ext
 from msgspec.structs import force_setattr
 
 from realtime_stream.ports import RejectedMessage
@@ -27,7 +29,7 @@ _NS: Final = 1_000_000_000
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _FIRST_NS: Final = (datetime.min.replace(tzinfo=UTC) - _EPOCH) // timedelta(seconds=1) * _NS
 _LAST_NS: Final = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // timedelta(seconds=1) * _NS
-_CONTROL: Final = (wire.Success, wire.ServerError, wire.Subscriptions)
+_uint64: Final = struct.Struct(">Q").unpack
 
 # What a decoder may raise on bytes that nobody checked: malformed or mistyped data, text that is
 # not UTF-8, numbers no datetime or Decimal can hold, nesting deeper than the stack.
@@ -67,30 +69,37 @@ class FrameDecoder:
             data: The frame's payload.
             received_ns: Stamped on every event.
         """
-        decoded = Decoded()
         if self._binary and isinstance(data, str):
             data = data.encode("utf-8", "replace")  # will be rejected as what it is
         try:
             messages = self._decode_frame(data)
-            _sort(messages, received_ns, decoded)
+            controls = _complete(messages, received_ns)
         except _BAD_DATA as exc:
             return self._decode_each(data, received_ns, str(exc))
-        return decoded
+        if controls:
+            messages = [message for message in messages if message.__class__ in _COMPLETE]
+        return Decoded(messages, controls, [])
 
     def _decode_each(self, data: bytes | str, received_ns: int, reason: str) -> Decoded:
         """The slow way, for a frame in which something is wrong."""
-        decoded = Decoded()
         try:
             parts = self._split(data)
         except _BAD_DATA:
-            decoded.rejects.append(_reject(data, reason, received_ns))
-            return decoded
+            return Decoded(rejects=[_reject(data, reason, received_ns)])
+        events: list[MarketEvent] = []
+        controls: list[wire.Control] = []
+        rejects: list[RejectedMessage] = []
         for part in parts:
             try:
-                _sort([self._decode_one(part)], received_ns, decoded)
+                message = self._decode_one(part)
+                found = _complete([message], received_ns)
             except _BAD_DATA as exc:
-                decoded.rejects.append(_reject(bytes(part), str(exc), received_ns))
-        return decoded
+                rejects.append(_reject(bytes(part), str(exc), received_ns))
+                continue
+            controls.extend(found)
+            if not found:
+                events.append(message)
+        return Decoded(events, controls, rejects)
 
 
 def _reject(raw: bytes | str, reason: str, received_ns: int) -> RejectedMessage:
@@ -98,17 +107,39 @@ def _reject(raw: bytes | str, reason: str, received_ns: int) -> RejectedMessage:
     return RejectedMessage(reason or "not a message", bytes(data[:_RAW_KEPT]), received_ns)
 
 
-def _sort(messages: Sequence[Any], received_ns: int, decoded: Decoded) -> None:
-    """Complete each message and put it where it belongs; raises on the first bad one."""
-    append = decoded.events.append
+def _complete(messages: Sequence[Any], received_ns: int) -> list[wire.Control]:
+    """Turn what was decoded into events, in place; return the control messages among them.
+
+    This runs once per message, so what nearly all of them are comes first and without a call.
+
+    Raises:
+        ValueError: On the first message that says something impossible.
+    """
+    controls: list[wire.Control] = []
     for message in messages:
-        if isinstance(message, _CONTROL):
-            decoded.controls.append(message)
+        kind = message.__class__
+        complete = _COMPLETE.get(kind)
+        if complete is None:
+            controls.append(message)
             continue
-        force_setattr(message, "timestamp_ns", _nanoseconds(message.timestamp_ns))
+        stamp = message.timestamp_ns
+        if stamp.__class__ is Ext and stamp.code == _TIMESTAMP_EXT and len(stamp.data) == 8:  # noqa: PLR2004  # the usual form
+            (value,) = _uint64(stamp.data)
+            timestamp_ns = (value & _SECONDS_MASK) * _NS + (value >> 34)
+        else:
+            timestamp_ns = _nanoseconds(stamp)
+        force_setattr(message, "timestamp_ns", timestamp_ns)
         force_setattr(message, "received_ns", received_ns)
-        _COMPLETE[message.__class__](message)
-        append(message)
+        if not (
+            kind is wire.Quote
+            and message.conditions.__class__ is tuple
+            and message.bid_price.is_finite()
+            and message.ask_price.is_finite()
+            and message.bid_size.is_finite()
+            and message.ask_size.is_finite()
+        ):
+            complete(message)
+    return controls
 
 
 def _nanoseconds(stamp: wire.WireTime) -> int:
@@ -125,7 +156,7 @@ def _nanoseconds(stamp: wire.WireTime) -> int:
             case 4:
                 return int.from_bytes(data, "big") * _NS
             case 8:
-                value = int.from_bytes(data, "big")
+                (value,) = _uint64(data)
                 return (value & _SECONDS_MASK) * _NS + (value >> 34)
             case 12:
                 seconds = int.from_bytes(data[4:], "big", signed=True)
@@ -172,20 +203,13 @@ def _finite(message: object, *numbers: Decimal) -> None:
 def _complete_trade(trade: Any) -> None:  # a wire class: its fields are not yet the public types
     if trade.conditions.__class__ is not tuple:
         force_setattr(trade, "conditions", _codes(trade.conditions))
-    if not (trade.price.is_finite() and trade.size.is_finite()):
-        _finite(trade, trade.price, trade.size)
+    _finite(trade, trade.price, trade.size)
 
 
 def _complete_quote(quote: Any) -> None:  # as above
     if quote.conditions.__class__ is not tuple:
         force_setattr(quote, "conditions", _codes(quote.conditions))
-    if not (
-        quote.bid_price.is_finite()
-        and quote.ask_price.is_finite()
-        and quote.bid_size.is_finite()
-        and quote.ask_size.is_finite()
-    ):
-        _finite(quote, quote.bid_price, quote.ask_price, quote.bid_size, quote.ask_size)
+    _finite(quote, quote.bid_price, quote.ask_price, quote.bid_size, quote.ask_size)
 
 
 def _complete_bar(bar: wire.Bar) -> None:
