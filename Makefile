@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 METADATA := setup.cfg pyproject.toml
 # What the tests read beside the package; some of it may not exist.
-SUITE := $(wildcard tests docs examples README.md CHANGELOG.md CONTRIBUTING.md Makefile pyproject.toml .env.example)
+SUITE := $(wildcard tests benchmarks docs examples README.md CHANGELOG.md CONTRIBUTING.md Makefile pyproject.toml .env.example)
 TYPED := $(wildcard realtime_stream tests examples benchmarks)
 
 .DEFAULT_GOAL := help
