@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, Final, NoReturn
 
 import typer
 
 from realtime_stream import __version__
+from realtime_stream.cli.check import EXIT_CODES, CheckOptions, run_check
 from realtime_stream.cli.demo import run_demo
 from realtime_stream.cli.run import RunOptions, run_watch
 from realtime_stream.config import StreamConfig
@@ -37,8 +38,27 @@ def _fail(message: str) -> NoReturn:
     raise typer.Exit(1)
 
 
+# For a market without bars.
+_DEFAULT_CHANNELS: Final = {"news": "news", "options": "trades"}
+
+
 def _symbols(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _settings(market: str, feed: str | None, url: str | None) -> dict[str, Any]:
+    return {"market": market, "feed": feed, "url": url}
+
+
+def _watchlist(
+    market: str, symbols: str | None, watchlist_file: Path | None, channel: list[str] | None
+) -> dict[str, Any]:
+    """What to watch, as settings; without symbols the environment's watchlist stands."""
+    listed = list(_symbols(symbols or ""))
+    if watchlist_file is not None:
+        listed += watchlist_file.read_text("utf-8").split()
+    channels = channel or [_DEFAULT_CHANNELS.get(market, "bars")]
+    return {"watchlist": tuple(listed) or None, "watchlist_channels": tuple(channels)}
 
 
 @app.callback(invoke_without_command=True)
@@ -87,20 +107,44 @@ def run(  # noqa: PLR0917  # typer reads the options from the parameters
     Keys come from ALPACA_API_KEY and ALPACA_SECRET_KEY or .env; symbols from --symbols,
     --watchlist-file, or WATCHLIST_SYMBOLS.
     """
-    given: dict[str, Any] = {"market": market, "feed": feed, "url": url}
-    listed = list(_symbols(symbols or ""))
-    if watchlist_file is not None:
-        listed += watchlist_file.read_text("utf-8").split()
-    if listed:
-        given["watchlist"] = tuple(listed)
-    if market == "news" and channel is None:
-        channel = ["news"]
-    given["watchlist_channels"] = tuple(channel or ["bars"])
+    given = _settings(market, feed, url)
+    given |= _watchlist(market, symbols, watchlist_file, channel)
     try:
         code = run_watch(RunOptions(StreamConfig(**given), duration, quiet=quiet))
     except StreamingError as exc:
         _fail(str(exc))
     raise typer.Exit(code)
+
+
+@app.command(epilog=EXIT_CODES)
+def check(  # noqa: PLR0917  # typer reads the options from the parameters
+    symbols: Annotated[
+        str | None, typer.Option("--symbols", "-s", help="Comma-separated symbols.")
+    ] = None,
+    watchlist_file: Annotated[
+        Path | None,
+        typer.Option(help="File with one symbol a line.", exists=True, dir_okay=False),
+    ] = None,
+    channel: Annotated[
+        list[str] | None, typer.Option(help="Channel to ask for; may be given several times.")
+    ] = None,
+    market: Annotated[str, typer.Option(help="stocks, crypto, options or news.")] = "stocks",
+    feed: Annotated[str | None, typer.Option(help="Feed of the market.")] = None,
+    url: Annotated[str | None, typer.Option(help="Whole WebSocket URL instead.")] = None,
+    step_timeout: Annotated[
+        float, typer.Option(help="Seconds that each step may take.", min=0.1, max=4)
+    ] = 4.0,
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Say what is right or wrong with a setup: versions, keys, network, plan, feed, clock.
+
+    Keys come from where `run` takes them and are never printed. Each kind of problem has an exit
+    code of its own; the first failure decides, then the first warning.
+    """
+    given = _settings(market, feed, url)
+    given |= _watchlist(market, symbols, watchlist_file, channel)
+    raise typer.Exit(run_check(CheckOptions(given, step_timeout, as_json=as_json)))
 
 
 @app.command()
