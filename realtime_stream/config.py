@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Any, Final, NoReturn, Self
+from typing import Annotated, Any, Final, Literal, NoReturn, Self
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -58,6 +58,20 @@ class Credentials(BaseModel):
 
     key: SecretStr
     secret: SecretStr
+
+    def __init__(self, **values: Any) -> None:  # pydantic checks every value
+        """Check the values.
+
+        Raises:
+            ConfigurationError: One is not acceptable; the message never shows it.
+        """
+        problem = ""
+        try:
+            super().__init__(**values)
+        except ValidationError as exc:
+            problem = _explain(exc)
+        if problem:  # raised here, where the original, which holds the input, is no context
+            raise ConfigurationError(problem)
 
     @field_validator("key", "secret")
     @classmethod
@@ -132,6 +146,12 @@ class StreamConfig(BaseModel):
         ping_timeout: Seconds without a pong after which the connection is dead.
         max_message_size: Largest frame accepted, bytes.
         inbox_capacity: Events that may wait for the callbacks before any is dropped.
+        heartbeat: Seconds between two heartbeat records in the log.
+        stale_after: Seconds of market time without any data after which a connected stream is
+            reported as stale; 0 switches this off.
+        symbol_stale_after: The same for each symbol that was asked for by name.
+        reconnect_when_stale: Whether a new connection is made when the ``stream`` goes stale, or
+            also when a ``symbol`` does; at most one for each silence. ``never`` only reports.
         lag_alarm: Seconds from receive to delivery that are reported as lagging.
         slow_callback: Seconds one call of a callback may take before it is reported.
         error_log_interval: Seconds between two log records about the same failing callback.
@@ -170,6 +190,10 @@ class StreamConfig(BaseModel):
     max_message_size: int = Field(default=16 * 2**20, ge=2**10)
 
     inbox_capacity: int = Field(default=100_000, ge=2)
+    heartbeat: float = Field(default=30.0, gt=0, le=86_400)
+    stale_after: float = Field(default=120.0, ge=0)
+    symbol_stale_after: float = Field(default=120.0, ge=0)
+    reconnect_when_stale: Literal["never", "stream", "symbol"] = "never"
     lag_alarm: float = Field(default=1.0, gt=0)
     slow_callback: float = Field(default=0.1, gt=0)
     error_log_interval: float = Field(default=60.0, ge=0)
@@ -180,10 +204,13 @@ class StreamConfig(BaseModel):
 
     def __init__(self, **values: Any) -> None:  # pydantic checks every value
         """Check the values; fill keys, watchlist and URL from the environment."""
+        problem = ""
         try:
             super().__init__(**values)
         except ValidationError as exc:
-            raise ConfigurationError(_explain(exc)) from None  # the original shows the input
+            problem = _explain(exc)
+        if problem:  # raised here, where the original, which holds the input, is no context
+            raise ConfigurationError(problem)
 
     @model_validator(mode="before")
     @classmethod
@@ -285,12 +312,9 @@ def checked_credentials(value: object) -> Credentials:
     if not isinstance(value, (tuple, list)) or len(value) != 2:  # noqa: PLR2004  # a pair
         raise ConfigurationError(msg)
     try:
-        pair = Credentials.model_validate({"key": value[0], "secret": value[1]})
-    except ValidationError:
-        pair = None
-    if pair is None:  # raised here, where the original is no context: it may show what was given
-        raise ConfigurationError(msg)
-    return pair
+        return Credentials(key=value[0], secret=value[1])
+    except ConfigurationError as exc:
+        raise ConfigurationError(msg) from exc
 
 
 def _is_websocket_url(url: str) -> bool:

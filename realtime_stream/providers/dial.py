@@ -39,6 +39,11 @@ class Resolver:
             tuple[str, int], tuple[threading.Thread, Future[list[AddressInfo]]]
         ] = {}
 
+    def forget_all(self) -> None:
+        """In a forked child: the parent's look-ups are not here, and its lock may never be free."""
+        self._lock = threading.Lock()
+        self._running = {}
+
     def lingering(self, owner: str) -> tuple[str, ...]:
         """Names of ``owner``'s look-up threads that have not come back yet."""
         with self._lock:

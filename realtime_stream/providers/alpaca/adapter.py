@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
+import os
 import socket
 import threading
+import weakref
 from typing import TYPE_CHECKING, Final
 
 from realtime_stream.providers.alpaca.endpoints import ENDPOINTS, endpoint_url
@@ -28,6 +30,7 @@ __all__ = ["AlpacaAdapter"]
 
 _LOGGER: Final = logging.getLogger("realtime_stream")
 _RESOLVER: Final = Resolver()  # shared, so that look-ups of one name are one thread
+_SOCKETS: Final[weakref.WeakSet[socket.socket]] = weakref.WeakSet()  # every session's
 
 _MAX_QUEUE: Final = 1024  # frames the WebSocket may hold; the SDK's own figure
 _CLOSE_TIMEOUT: Final = 0.25  # seconds per step of closing; the SDK's library allows several
@@ -72,6 +75,12 @@ class AlpacaAdapter:
             self._wanted = wanted
             changed = self._changed
         changed.set()
+
+    def end_session(self) -> None:
+        """See :class:`~realtime_stream.ports.MarketDataProvider`."""
+        with self._lock:
+            interrupt = self._interrupt
+        interrupt.set()
 
     def disconnect(self) -> None:
         """See :class:`~realtime_stream.ports.MarketDataProvider`."""
@@ -174,13 +183,16 @@ class AlpacaAdapter:
                 self._changed.disarm()
 
     def _dial(self) -> socket.socket | None:
-        return dial(
+        sock = dial(
             self._url,
             timeout=self._config.connect_timeout,
             interrupt=self._interrupt,
             resolver=_RESOLVER,
             owner=self._owner,
         )
+        if sock is not None:
+            _SOCKETS.add(sock)
+        return sock
 
     def _websocket_params(self, sock: socket.socket) -> dict[str, object]:
         """The SDK's defaults, which these replace, with bounds on every wait."""
@@ -195,6 +207,21 @@ class AlpacaAdapter:
             "logger": _QUIET,
             "sock": sock,
         }
+
+
+def _after_fork() -> None:
+    """In a forked child: let go of what is the parent's.
+
+    A copy of a socket that stays open here would keep the connection alive, and its place under
+    the account's limit taken, after the parent has closed it.
+    """
+    _RESOLVER.forget_all()
+    for sock in list(_SOCKETS):
+        sock.close()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, which does not fork
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 async def _never_called(_: object) -> None:

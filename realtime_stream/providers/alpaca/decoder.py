@@ -13,6 +13,7 @@ from msgspec.structs import force_setattr
 
 from realtime_stream.ports import RejectedMessage
 from realtime_stream.providers.alpaca import wire
+from realtime_stream.resilience.failures import harmless
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -23,7 +24,10 @@ if TYPE_CHECKING:
 __all__ = ["Decoded", "FrameDecoder"]
 
 _RAW_KEPT: Final = 512  # bytes of a rejected message that are kept
+_MAX_REJECTS: Final = 100  # in one frame; a frame full of them must not hold the session up
+_TOO_MANY: Final = "the rest of a frame with too many malformed messages"
 _TIMESTAMP_EXT: Final = -1
+_USUAL_LENGTH: Final = 8  # bytes; seconds in 34 bits, nanoseconds in 30
 _SECONDS_MASK: Final = (1 << 34) - 1
 _NS: Final = 1_000_000_000
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -89,12 +93,16 @@ class FrameDecoder:
         events: list[MarketEvent] = []
         controls: list[wire.Control] = []
         rejects: list[RejectedMessage] = []
-        for part in parts:
+        for number, part in enumerate(parts):
             try:
                 message = self._decode_one(part)
                 found = _complete([message], received_ns)
             except _BAD_DATA as exc:
                 rejects.append(_reject(bytes(part), str(exc), received_ns))
+                if len(rejects) == _MAX_REJECTS and number + 1 < len(parts):
+                    rest = len(parts) - number - 1
+                    rejects.append(_reject(bytes(parts[-1]), _TOO_MANY, received_ns, rest))
+                    break
                 continue
             controls.extend(found)
             if not found:
@@ -102,9 +110,10 @@ class FrameDecoder:
         return Decoded(events, controls, rejects)
 
 
-def _reject(raw: bytes | str, reason: str, received_ns: int) -> RejectedMessage:
+def _reject(raw: bytes | str, reason: str, received_ns: int, count: int = 1) -> RejectedMessage:
     data = raw.encode("utf-8", "replace") if isinstance(raw, str) else raw
-    return RejectedMessage(reason or "not a message", bytes(data[:_RAW_KEPT]), received_ns)
+    said = harmless(reason) or "not a message"  # the decoder quotes what was sent
+    return RejectedMessage(said, bytes(data[:_RAW_KEPT]), received_ns, count)
 
 
 def _complete(messages: Sequence[Any], received_ns: int) -> list[wire.Control]:
@@ -123,8 +132,9 @@ def _complete(messages: Sequence[Any], received_ns: int) -> list[wire.Control]:
             controls.append(message)
             continue
         stamp = message.timestamp_ns
-        if stamp.__class__ is Ext and stamp.code == _TIMESTAMP_EXT and len(stamp.data) == 8:  # noqa: PLR2004  # the usual form
-            (value,) = _uint64(stamp.data)
+        data: Any = stamp.data if stamp.__class__ is Ext else b""
+        if len(data) == _USUAL_LENGTH and stamp.code == _TIMESTAMP_EXT:
+            (value,) = _uint64(data)
             timestamp_ns = (value & _SECONDS_MASK) * _NS + (value >> 34)
         else:
             timestamp_ns = _nanoseconds(stamp)
@@ -156,7 +166,7 @@ def _nanoseconds(stamp: wire.WireTime) -> int:
             case 4:
                 return int.from_bytes(data, "big") * _NS
             case 8:
-                (value,) = _uint64(data)
+                value = int.from_bytes(data, "big")
                 return (value & _SECONDS_MASK) * _NS + (value >> 34)
             case 12:
                 seconds = int.from_bytes(data[4:], "big", signed=True)
