@@ -14,6 +14,7 @@ from realtime_stream.errors import (
     ConfigurationError,
     ConnectionLimitError,
     DataProviderError,
+    ForkedProcessError,
     HandshakeError,
     HandshakeTimeoutError,
     IllegalTransitionError,
@@ -26,6 +27,7 @@ from realtime_stream.errors import (
     ServerError,
     SessionClosedError,
     SlowClientError,
+    StaleDataError,
     StartTimeoutError,
     StopTimeoutError,
     StreamFailedError,
@@ -37,6 +39,7 @@ from realtime_stream.errors import (
     WSConnectionError,
 )
 from realtime_stream.manager import RealTimeStreamManager
+from realtime_stream.market.calendar import AlwaysOpen, MarketCalendar, RegularHours
 from realtime_stream.market.channels import Channel, Market, Subscription
 from realtime_stream.market.models import (
     LULD,
@@ -65,6 +68,7 @@ from realtime_stream.ports import (
     MarketDataProvider,
     RejectedMessage,
     SessionListener,
+    StaleEvent,
     StateChange,
     Status,
 )
@@ -84,6 +88,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "LULD",
+    "AlwaysOpen",
     "AuthenticationError",
     "Bar",
     "BookLevel",
@@ -108,6 +113,7 @@ __all__ = [
     "Failure",
     "FailureKind",
     "FakeClock",
+    "ForkedProcessError",
     "Gap",
     "GapEntry",
     "HandshakeError",
@@ -120,6 +126,7 @@ __all__ = [
     "LifecycleError",
     "LifecycleState",
     "Market",
+    "MarketCalendar",
     "MarketDataProvider",
     "MarketEvent",
     "NameResolutionError",
@@ -131,6 +138,7 @@ __all__ = [
     "RealTimeStreamManager",
     "ReconnectPolicy",
     "Registration",
+    "RegularHours",
     "RejectedMessage",
     "ScaledClock",
     "ServerError",
@@ -139,6 +147,8 @@ __all__ = [
     "SessionListener",
     "ShutdownRequest",
     "SlowClientError",
+    "StaleDataError",
+    "StaleEvent",
     "StartTimeoutError",
     "StateChange",
     "Status",

@@ -7,6 +7,7 @@
     |   +-- InvalidSymbolError
     |   +-- UnsupportedChannelError         the market, or the installed SDK, lacks the channel
     +-- LifecycleError                      the call is not legal in the current state
+    |   +-- ForkedProcessError              the manager belongs to the process that made it
     |   +-- CallbackContextError            start/restart called from a callback
     |   +-- IllegalTransitionError          a state machine was asked for a move it does not have
     |   +-- StreamStoppedError              stopped while somebody waited for a connection
@@ -28,6 +29,7 @@
         +-- HandshakeError                  the HTTP upgrade was refused
         +-- HandshakeTimeoutError           the server went silent before the session was ready
         +-- SessionClosedError              the WebSocket was closed
+        +-- StaleDataError                  connected, but no data came
         +-- ProtocolError                   the peer does not speak the protocol
 """
 
@@ -40,6 +42,7 @@ __all__ = [
     "ConfigurationError",
     "ConnectionLimitError",
     "DataProviderError",
+    "ForkedProcessError",
     "HandshakeError",
     "HandshakeTimeoutError",
     "IllegalTransitionError",
@@ -52,6 +55,7 @@ __all__ = [
     "ServerError",
     "SessionClosedError",
     "SlowClientError",
+    "StaleDataError",
     "StartTimeoutError",
     "StopTimeoutError",
     "StreamFailedError",
@@ -86,6 +90,10 @@ class LifecycleError(StreamingError):
 
 class CallbackContextError(LifecycleError):
     """``start()``, ``restart()`` or a blocking wait was called from a callback."""
+
+
+class ForkedProcessError(LifecycleError):
+    """Used in a child process that was forked: threads and connection stay with the parent."""
 
 
 class IllegalTransitionError(LifecycleError):
@@ -204,6 +212,10 @@ class SessionClosedError(WebSocketError):
         """Keep the close code beside the message."""
         super().__init__(message)
         self.code = code
+
+
+class StaleDataError(WebSocketError):
+    """The session looked alive, but no data came while the market was open."""
 
 
 class ProtocolError(WebSocketError):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final, Self, cast
 
 from realtime_stream.clock import Clock, SystemClock
 from realtime_stream.config import StreamConfig
+from realtime_stream.market.calendar import AlwaysOpen, RegularHours
 from realtime_stream.resilience.circuit_breaker import ConnectionCircuitBreaker
 from realtime_stream.runtime.engine import Engine
 from realtime_stream.runtime.hooks import EventHook, ListenerHook
@@ -21,6 +22,7 @@ from realtime_stream.runtime.status import snapshot
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from realtime_stream.market.calendar import MarketCalendar
     from realtime_stream.market.channels import Channel, Subscription
     from realtime_stream.market.models import (
         LULD,
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
         Gap,
         MarketDataProvider,
         RejectedMessage,
+        StaleEvent,
         StateChange,
         Status,
     )
@@ -84,12 +87,14 @@ class RealTimeStreamManager:
         on_connect: Registers listeners for each session that becomes connected.
         on_disconnect: Registers listeners for each connected session that ends.
         on_gap: Registers listeners for stretches of time in which events may have been missed.
+        on_stale: Registers listeners for silence: connected, but no data while the market is open.
         on_error: Registers listeners for failures in the background.
         on_state_change: Registers listeners for every move of the two state machines.
 
     Thread safety: every method may be called from any thread, several at once. From a callback
     everything but ``start``, ``restart`` and the two waits may be called; ``stop`` then returns at
-    once.
+    once. A manager belongs to the process that made it: in a forked child every method raises
+    :class:`~realtime_stream.ForkedProcessError`, and a manager made there works.
     """
 
     def __init__(
@@ -99,6 +104,7 @@ class RealTimeStreamManager:
         get_symbols: GetSymbols | None = None,
         clock: Clock | None = None,
         data_clock: Clock | None = None,
+        calendar: MarketCalendar | None = None,
         rng: random.Random | None = None,
     ) -> None:
         """Start nothing yet.
@@ -110,6 +116,8 @@ class RealTimeStreamManager:
                 its last answer holds.
             clock: For waits, backoff and lag; tests may bring their own.
             data_clock: For stamps and ages of data, where data time is not real time (replays).
+            calendar: When the market is open, so that silence means something; default: regular US
+                hours for stocks and options, always for crypto, news and the test feed.
             rng: Draws the jitter of reconnects.
 
         Raises:
@@ -129,6 +137,7 @@ class RealTimeStreamManager:
             queues=EventQueues(),
             clock=clock,
             data_clock=clock if data_clock is None else data_clock,
+            calendar=_calendar_of(config) if calendar is None else calendar,
             rng=random.Random() if rng is None else rng,  # noqa: S311  # jitter, not cryptography
             get_symbols=get_symbols,
         )
@@ -148,6 +157,7 @@ class RealTimeStreamManager:
         self.on_connect: ListenerHook[ConnectionEvent] = ListenerHook(registry, "connect")
         self.on_disconnect: ListenerHook[DisconnectEvent] = ListenerHook(registry, "disconnect")
         self.on_gap: ListenerHook[Gap] = ListenerHook(registry, "gap")
+        self.on_stale: ListenerHook[StaleEvent] = ListenerHook(registry, "stale")
         self.on_error: ListenerHook[ErrorEvent] = ListenerHook(registry, "error")
         self.on_state_change: ListenerHook[StateChange] = ListenerHook(registry, "state_change")
 
@@ -231,6 +241,7 @@ class RealTimeStreamManager:
 
     def is_connected(self) -> bool:
         """Whether a session is authenticated and its subscriptions are acknowledged."""
+        self._around.home.check()
         return self._around.board.connected.is_set()
 
     def wait_until_connected(self, timeout: float | None = None) -> bool:
@@ -284,6 +295,7 @@ class RealTimeStreamManager:
 
     def subscriptions(self) -> frozenset[Subscription]:
         """Everything wanted now; :meth:`status` tells what of it is acknowledged."""
+        self._around.home.check()
         return self._around.registry.wanted()
 
     # --- pull ---
@@ -338,6 +350,7 @@ class RealTimeStreamManager:
 
     def status(self) -> Status:
         """One frozen look at states, counters, ages, lag and breaker."""
+        self._around.home.check()
         return snapshot(self._around, self._engine)
 
     def gaps(self) -> tuple[Gap, ...]:
@@ -345,15 +358,18 @@ class RealTimeStreamManager:
 
         Unlike the report that ``on_gap`` got, they carry the first event after as far as known.
         """
+        self._around.home.check()
         return self._engine.memory.gaps.gaps()
 
     def dead_letters(self) -> tuple[DeadLetter, ...]:
         """The newest events whose callbacks failed, of this run or the last."""
+        self._around.home.check()
         run = self._engine.run
         return () if run is None else tuple(run.guard.dead_letters.copy())
 
     def rejects(self) -> tuple[RejectedMessage, ...]:
         """The newest messages that could not be understood, of this run or the last."""
+        self._around.home.check()
         run = self._engine.run
         return () if run is None else tuple(run.recorder.rejects.copy())
 
@@ -376,3 +392,8 @@ class RealTimeStreamManager:
             around.config, around.name, around.data_clock
         )
         return provider
+
+
+def _calendar_of(config: StreamConfig) -> MarketCalendar:
+    regular = config.market in {"stocks", "options"} and config.feed != "test"
+    return RegularHours() if regular else AlwaysOpen()

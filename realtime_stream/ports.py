@@ -47,6 +47,7 @@ __all__ = [
     "ServerReport",
     "SessionListener",
     "Settled",
+    "StaleEvent",
     "StateChange",
     "Status",
 ]
@@ -123,14 +124,17 @@ class RejectedMessage:
     """One message that could not be understood.
 
     Attributes:
-        reason: What is wrong with it.
+        reason: What is wrong with it; ASCII, at most 200 characters.
         raw: Its first bytes as they came, at most 512.
         received_ns: When its frame was read, nanoseconds since the epoch.
+        count: How many messages this stands for: one, but for the rest of a frame that had a
+            hundred malformed ones before it.
     """
 
     reason: str
     raw: bytes
     received_ns: int
+    count: int = 1
 
 
 Control: TypeAlias = (
@@ -163,6 +167,9 @@ class MarketDataProvider(Protocol):
 
         An empty set ends the running session as requested.
         """
+
+    def end_session(self) -> None:
+        """End the running session, if there is one, as requested. Thread-safe, non-blocking."""
 
     def disconnect(self) -> None:
         """End the running session, and every later one at once. Thread-safe, non-blocking."""
@@ -211,7 +218,8 @@ class ErrorEvent:
     Attributes:
         error: The typed error (or the user's own exception, for a failing callback).
         source: Where: ``session``, ``subscription``, ``callback``, ``get_symbols``,
-            ``credentials``, ``inbox`` (events were dropped), ``lag`` (delivery is late).
+            ``credentials``, ``calendar``, ``inbox`` (events were dropped), ``lag`` (delivery is
+            late).
         fatal: Whether the manager has failed with it.
     """
 
@@ -278,6 +286,21 @@ class Gap:
 
 
 @dataclass(frozen=True, slots=True)
+class StaleEvent:
+    """Connected, but no data came for too long while the market was open.
+
+    Attributes:
+        symbol: The symbol that is silent; ``*`` when the whole stream is.
+        last_received_ns: When its last event was received; ``None`` if there was none.
+        age: Seconds of market time without data.
+    """
+
+    symbol: str
+    last_received_ns: int | None
+    age: float
+
+
+@dataclass(frozen=True, slots=True)
 class DeadLetter:
     """An event whose callback failed.
 
@@ -330,6 +353,8 @@ class Status:
         acknowledged: Subscriptions the server serves.
         refused: Subscriptions the server refused, with code and text.
         ages: Data seconds since the last event was received, per (channel, symbol).
+        stale: Seconds of market time without data, per symbol that is silent though connected;
+            ``*`` stands for the whole stream.
         received: Events received.
         delivered: Events delivered, per channel.
         dropped: Events dropped by the inbox, per (channel, cause).
@@ -361,6 +386,7 @@ class Status:
     acknowledged: frozenset[Subscription] = frozenset()
     refused: Mapping[Subscription, str] = field(default_factory=dict)
     ages: Mapping[Subscription, float] = field(default_factory=dict)
+    stale: Mapping[str, float] = field(default_factory=dict)
     received: int = 0
     delivered: Mapping[str, int] = field(default_factory=dict)
     dropped: Mapping[tuple[str, str], int] = field(default_factory=dict)

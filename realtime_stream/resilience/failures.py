@@ -30,6 +30,7 @@ from realtime_stream.errors import (
     ServerError,
     SessionClosedError,
     SlowClientError,
+    StaleDataError,
     StreamingError,
     SubscriptionRefusedError,
     WSConnectionError,
@@ -61,6 +62,7 @@ class FailureKind(StrEnum):
     CONNECTION = "connection"
     TLS = "tls"
     PROTOCOL = "protocol"
+    STALE = "stale"
     CLOSED = "closed"
     CONFIGURATION = "configuration"
 
@@ -248,6 +250,7 @@ _TYPED: Final[tuple[tuple[type[StreamingError], FailureKind, bool], ...]] = (
     (HandshakeTimeoutError, FailureKind.TIMEOUT, _TRANSIENT),
     (HandshakeError, FailureKind.HANDSHAKE, _TRANSIENT),
     (SessionClosedError, FailureKind.CLOSED, _TRANSIENT),
+    (StaleDataError, FailureKind.STALE, _TRANSIENT),
     (NameResolutionError, FailureKind.NAME_RESOLUTION, _TRANSIENT),
     (WSConnectionError, FailureKind.CONNECTION, _TRANSIENT),
     (ConfigurationError, FailureKind.CONFIGURATION, _FATAL),

@@ -14,6 +14,7 @@ from realtime_stream.ports import (
     DisconnectEvent,
     ErrorEvent,
     Gap,
+    StaleEvent,
     StateChange,
 )
 from realtime_stream.runtime.inbox import BarsDropped, Inbox
@@ -44,6 +45,7 @@ _LISTENER_OF: Final[dict[type, str]] = {
     ConnectionEvent: "connect",
     DisconnectEvent: "disconnect",
     Gap: "gap",
+    StaleEvent: "stale",
     ErrorEvent: "error",
     StateChange: "state_change",
 }
@@ -132,6 +134,8 @@ class Dispatcher:
         if self._exit is not None:
             if isinstance(item, Frame):
                 self.undelivered += len(item.events)
+            elif isinstance(item, SessionLost):  # a restart will report what was missed
+                self._gaps.session_ended(item.at_ns, self._latest, item.acknowledged)
             return
         try:
             step(item)
@@ -140,44 +144,45 @@ class Dispatcher:
             self._on_callback_exit(exc)
 
     def _deliver(self, frame: Frame) -> None:
-        """Bring a frame's events to their callbacks; the loop runs once per event, so it is flat."""
+        """Bring a frame's events to their callbacks."""
         now = self._clock.monotonic()
         if self._lag.begin(frame.received, now):
             self._lagging()
-        guard, queues, latest, delivered = self._guard, self._queues, self._latest, self.delivered
-        gaps, missing = self._gaps, self._gaps.open
-        routes = self._registry.routes
-        by_symbol = routes.by_symbol
-        guard.begin(now)
-        self._present = remaining = iter(frame.events)
+        self._guard.begin(now)
+        self._present = iter(frame.events)
         try:
-            if self._deadline is not None and self._is_late():
-                return
-            for event in remaining:
-                channel, symbol = event.channel, event.symbol
-                if missing:
-                    gap = gaps.first_after(event)
-                    if gap is not None:
-                        self._report_gap(gap)
-                latest[channel][symbol] = event
-                delivered[channel] += 1
-                if routes.stale:
-                    routes = self._registry.routes
-                    by_symbol = routes.by_symbol
-                symbols = by_symbol.get(channel)
-                if symbols is not None:
-                    found = symbols.get(symbol)
-                    if found is None or channel == "news":
-                        found = routes.of(event)
-                    guard.deliver(found, event)
-                if queues.active:
-                    queues.put(event)
-                if self._deadline is not None and self._is_late():
-                    return
+            if self._deadline is None or not self._is_late():
+                self._deliver_each(self._present)
         finally:
             self.undelivered += self.in_hand
             self._present = iter(())
             self._lag.end()
+
+    def _deliver_each(self, events: Iterator[MarketEvent]) -> None:
+        """The loop that runs once per event, and therefore is flat."""
+        guard, queues, latest, delivered = self._guard, self._queues, self._latest, self.delivered
+        gaps, missing = self._gaps, self._gaps.open
+        routes = self._registry.routes
+        by_symbol = routes.by_symbol
+        for event in events:
+            channel, symbol = event.channel, event.symbol
+            if missing:
+                gap = gaps.first_after(event)
+                if gap is not None:
+                    self._report_gap(gap)
+            latest[channel][symbol] = event
+            delivered[channel] += 1
+            if routes.stale:
+                routes = self._registry.routes
+                by_symbol = routes.by_symbol
+            symbols = by_symbol.get(channel)
+            if symbols is not None:
+                found = symbols.get(symbol)
+                guard.deliver(routes.of(event) if found is None else found, event)
+            if queues.active:
+                queues.put(event)
+            if self._deadline is not None and self._is_late():
+                return
 
     def _answer(self, question: Question) -> None:
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import functools
 import logging
 import sys
 import threading
@@ -37,8 +38,6 @@ _ABORT_TIMEOUT = 2.0  # seconds that a start which failed may take to clean up
 _EXIT_TIMEOUT = 2.0  # seconds for all managers together at interpreter exit
 
 _engines: weakref.WeakSet[Engine] = weakref.WeakSet()
-_exit_lock = threading.Lock()  # guards the one registration of _stop_all
-_exit_registered = False
 
 
 class Engine:
@@ -70,6 +69,7 @@ class Engine:
         Raises:
             StreamingError: See ``RealTimeStreamManager.start``.
         """
+        self._around.home.check()
         self.forbid_in_callback("start()")
         deadline = time.monotonic() + timeout
         before = self.run
@@ -92,7 +92,11 @@ class Engine:
         Raises:
             StopTimeoutError: A thread is still alive.
             StreamFailedError: The manager had failed and nobody has been told yet.
+            ForkedProcessError: In a forked child.
         """
+        if not self._around.home.is_here():
+            self._complain(self._around.home.error())
+            return
         run = self.run
         if run is None:
             return
@@ -112,6 +116,8 @@ class Engine:
 
     def ask_to_stop(self) -> None:
         """Ask the present run to end, and return."""
+        if not self._around.home.is_here():  # at the exit of a forked child
+            return
         run = self.run
         if run is not None:
             self._board.try_lifecycle("stop", run.log)
@@ -123,6 +129,7 @@ class Engine:
         Raises:
             StreamingError: As :meth:`stop` and :meth:`start`.
         """
+        self._around.home.check()
         self.forbid_in_callback("restart()")
         deadline = time.monotonic() + timeout
         if self.run is not None:
@@ -137,6 +144,7 @@ class Engine:
             StreamFailedError: The manager has failed.
             CallbackContextError: Called from a callback.
         """
+        self._around.home.check()
         self.forbid_in_callback("wait_until_connected()")
         board = self._board
         board.wait(
@@ -153,6 +161,7 @@ class Engine:
             StreamFailedError: The manager has failed.
             CallbackContextError: Called from a callback.
         """
+        self._around.home.check()
         self.forbid_in_callback("wait_until_stopped()")
         run = self.run
         if run is None:
@@ -174,7 +183,9 @@ class Engine:
 
         Raises:
             StreamFailedError: With the first cause chained.
+            ForkedProcessError: In a forked child.
         """
+        self._around.home.check()
         run = self.run
         if run is not None and self._board.lifecycle is LifecycleState.FAILED:
             run.reported = True
@@ -189,7 +200,8 @@ class Engine:
             run, mine = self._claim(provider, keep_memory=keep_memory)
             if mine:
                 self._around.breaker.reset()
-                _stop_at_exit(self)
+                _engines.add(self)
+                _stop_all_at_exit()
                 run.start()
                 return run, True
             # Somebody else's run: join it once it is starting, or wait until it has ended.
@@ -280,15 +292,6 @@ def _still_running(run: Run, timeout: float) -> StopTimeoutError:
     return StopTimeoutError(msg, callback=callback, threads=threads)
 
 
-def _stop_at_exit(engine: Engine) -> None:
-    global _exit_registered  # noqa: PLW0603  # one hook per process, registered at first use
-    _engines.add(engine)
-    with _exit_lock:
-        if not _exit_registered:
-            _exit_registered = True
-            atexit.register(_stop_all)
-
-
 def _stop_all() -> None:
     """End every manager's run within one and the same time."""
     engines = list(_engines)
@@ -298,3 +301,8 @@ def _stop_all() -> None:
     for engine in engines:
         with contextlib.suppress(StreamingError):  # nobody is left to hear of it
             engine.stop(max(deadline - time.monotonic(), 0.0))
+
+
+@functools.cache  # two registrations, if two first starts meet, do no harm
+def _stop_all_at_exit() -> None:
+    atexit.register(_stop_all)

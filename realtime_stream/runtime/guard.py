@@ -17,9 +17,17 @@ if TYPE_CHECKING:
     from realtime_stream.runtime.log import EventLog
     from realtime_stream.runtime.registry import Registration
 
-__all__ = ["CallbackGuard"]
+__all__ = ["CallbackGuard", "answer_of"]
 
 T = TypeVar("T")
+
+
+def answer_of(function: Callable[[], T]) -> T | Exception:
+    """What a function says that may call a user's code; an exception is returned, not raised."""
+    try:
+        return function()
+    except Exception as exc:  # noqa: BLE001  # user code may raise anything
+        return exc
 
 
 class CallbackGuard:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["BarsDropped", "Inbox", "InboxCounts", "LostBars"]
 
+_MERGED = 64  # events up to which small frames are handed over together
 _MAX_ERRORS = 1000  # reports of errors that may wait behind a stuck callback
 
 
@@ -119,13 +120,33 @@ class Inbox:
                     return None
             item = self._items.popleft()
             if isinstance(item, Frame):
-                self._waiting -= len(item.events)
-            elif isinstance(item, ErrorEvent) and not item.fatal:
+                return self._with_those_behind(item)
+            if isinstance(item, ErrorEvent) and not item.fatal:
                 self._errors -= 1
             elif item is _BARS_WERE_DROPPED:
                 losses, self._losses = self._losses, {}
                 return BarsDropped(losses)
             return item
+
+    @property
+    def waiting(self) -> int:
+        """Events that wait; a glance without the lock."""
+        return self._waiting
+
+    def _with_those_behind(self, frame: Frame) -> Frame:
+        """A frame and, while they are few, the events of the frames right behind it.
+
+        What a frame costs beside its events is then paid once for many small ones, which is what
+        a consumer that has fallen behind needs most.
+        """
+        items = self._items
+        if items and len(frame.events) < _MERGED and isinstance(items[0], Frame):
+            events = list(frame.events)
+            while items and isinstance(items[0], Frame) and len(events) < _MERGED:
+                events += items.popleft().events
+            frame = Frame(events, frame.received)
+        self._waiting -= len(frame.events)
+        return frame
 
     def counts(self) -> InboxCounts:
         """Totals, consistent with each other."""

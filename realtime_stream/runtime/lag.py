@@ -12,7 +12,7 @@ __all__ = ["LagMeter"]
 class LagMeter:
     """Measures seconds from receive to delivery, one figure a frame, with an alarm per onset.
 
-    Thread safety: the dispatch thread begins and ends frames; the io thread watches, so that a
+    Thread safety: the dispatch thread begins and ends frames; the monitor thread watches, so that a
     callback that hangs is noticed while it hangs.
     """
 

@@ -18,12 +18,13 @@ from realtime_stream.market.channels import (
     validate_symbol,
 )
 from realtime_stream.market.models import MarketEvent, News
+from realtime_stream.runtime.home import Home
 
 __all__ = ["LISTENERS", "Callback", "Registration", "Registry", "Routes", "callback_name"]
 
 Callback: TypeAlias = Callable[[Any], object]
 
-LISTENERS: Final = ("connect", "disconnect", "gap", "error", "state_change")
+LISTENERS: Final = ("connect", "disconnect", "gap", "stale", "error", "state_change")
 _numbers: Final = itertools.count(1)
 _NONE: Final[tuple[Registration, ...]] = ()
 
@@ -84,13 +85,16 @@ class Routes:
     """An immutable picture of who gets what.
 
     Attributes:
-        by_symbol: Registrations per channel and symbol, those for every symbol included.
+        by_symbol: Registrations per channel and symbol, those for every symbol included. Nothing
+            for news, which have several symbols: ask :meth:`of`.
+        news: Registrations for news, per symbol.
         for_all: Registrations per channel that want every symbol.
         listeners: Registrations per kind of listener.
         stale: Whether registrations have changed since.
     """
 
     by_symbol: dict[str, dict[str, tuple[Registration, ...]]] = field(default_factory=dict)
+    news: dict[str, tuple[Registration, ...]] = field(default_factory=dict)
     for_all: dict[str, tuple[Registration, ...]] = field(default_factory=dict)
     listeners: dict[str, tuple[Registration, ...]] = field(default_factory=dict)
     stale: bool = False
@@ -102,15 +106,13 @@ class Routes:
         if symbols is None:
             return _NONE
         if isinstance(event, News):
-            return self._of_news(event, symbols)
+            return self._of_news(event)
         found = symbols.get(event.symbol)
         return self.for_all[channel] if found is None else found
 
-    def _of_news(
-        self, event: News, symbols: dict[str, tuple[Registration, ...]]
-    ) -> tuple[Registration, ...]:
+    def _of_news(self, event: News) -> tuple[Registration, ...]:
         for_all = self.for_all[event.channel]
-        chosen = set(for_all).union(*(symbols.get(symbol, _NONE) for symbol in event.symbols))
+        chosen = set(for_all).union(*(self.news.get(symbol, _NONE) for symbol in event.symbols))
         return tuple(sorted(chosen, key=lambda registration: registration.number))
 
 
@@ -141,6 +143,7 @@ class Registry:
             on_change: Called, without a lock, after every change of what is wanted.
         """
         self._on_change = on_change
+        self._home = Home()
         self._market = market
         self._channels = MARKET_CHANNELS[market]
         self._watchlist_channels = frozenset(watchlist_channels) & self._channels
@@ -167,7 +170,9 @@ class Registry:
             ConfigurationError: The callback cannot be called, is a coroutine function, or the
                 market lacks the channel.
             InvalidSymbolError: A symbol does not have the market's form.
+            ForkedProcessError: In a forked child.
         """
+        self._home.check()  # before any lock: in a forked child it may never be free
         checked = self._check(channel, symbols) if channel not in LISTENERS else frozenset()
         _check_callback(callback)
         registration = Registration(channel, callback, checked, self)
@@ -179,6 +184,7 @@ class Registry:
 
     def remove(self, registration: Registration) -> None:
         """Forget a registration; nothing happens if it is unknown."""
+        self._home.check()
         registration.removed = True
         with self._lock:
             if registration in self._registrations:
@@ -282,11 +288,16 @@ class Registry:
                 continue
             for symbol in wanted:
                 symbols.setdefault(symbol, []).append(registration)
+        merged = {
+            channel: {symbol: _merged(own, for_all[channel]) for symbol, own in symbols.items()}
+            for channel, symbols in by_symbol.items()
+        }
+        news = merged.get("news", {})
+        if news:
+            merged["news"] = {}
         return Routes(
-            {
-                channel: {symbol: _merged(own, for_all[channel]) for symbol, own in symbols.items()}
-                for channel, symbols in by_symbol.items()
-            },
+            merged,
+            news,
             {channel: tuple(every) for channel, every in for_all.items()},
             {kind: tuple(found) for kind, found in listeners.items()},
         )

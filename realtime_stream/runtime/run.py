@@ -1,4 +1,4 @@
-"""One run, from start to stop: its parts, its two threads, and its end."""
+"""One run, from start to stop: its parts, its three threads, and its end."""
 
 from __future__ import annotations
 
@@ -16,11 +16,14 @@ from realtime_stream.resilience.failures import Failure, SessionEnd, classify
 from realtime_stream.runtime.dispatcher import Dispatcher, Latest
 from realtime_stream.runtime.gaps import GapTracker
 from realtime_stream.runtime.guard import CallbackGuard
+from realtime_stream.runtime.home import Home
 from realtime_stream.runtime.inbox import Inbox
 from realtime_stream.runtime.lag import LagMeter
 from realtime_stream.runtime.log import EventLog
+from realtime_stream.runtime.monitor import Monitor
 from realtime_stream.runtime.notices import SupervisorEnded
 from realtime_stream.runtime.session import SessionRecorder
+from realtime_stream.runtime.staleness import StalenessWatch
 from realtime_stream.runtime.supervisor import GetSymbols, Supervisor
 
 if TYPE_CHECKING:
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
 
     from realtime_stream.clock import Clock
     from realtime_stream.config import StreamConfig
+    from realtime_stream.market.calendar import MarketCalendar
     from realtime_stream.market.models import Bar
     from realtime_stream.resilience.circuit_breaker import ConnectionCircuitBreaker
     from realtime_stream.runtime.queues import EventQueues
@@ -67,8 +71,10 @@ class Surroundings:
     queues: EventQueues
     clock: Clock
     data_clock: Clock
+    calendar: MarketCalendar
     rng: random.Random
     get_symbols: GetSymbols | None = None
+    home: Home = field(default_factory=Home)
 
 
 class Run:
@@ -108,7 +114,6 @@ class Run:
             inbox=self.inbox,
             board=around.board,
             breaker=around.breaker,
-            lag=self.lag,
             clock=clock,
             data_clock=around.data_clock,
             log=self.log,
@@ -143,19 +148,41 @@ class Run:
             latest=memory.latest,
             on_callback_exit=self._on_callback_exit,
         )
-        self._threads = (self._thread("io", self._io), self._thread("dispatch", self._dispatch))
+        self.watch = StalenessWatch(
+            around.calendar,
+            stream_after=config.stale_after,
+            symbol_after=config.symbol_stale_after,
+        )
+        self.monitor = Monitor(
+            config=config,
+            clock=clock,
+            data_clock=around.data_clock,
+            watch=self.watch,
+            recorder=self.recorder,
+            dispatcher=self.dispatcher,
+            inbox=self.inbox,
+            lag=self.lag,
+            latest=memory.latest,
+            reconnect=self.supervisor.reconnect,
+            log=self.log,
+        )
+        self._threads = (
+            self._thread("io", self._io),
+            self._thread("dispatch", self._dispatch),
+            self._thread("monitor", self.monitor.run),
+        )
 
     def start(self) -> None:
-        """Move the lifecycle to starting and start both threads.
+        """Move the lifecycle to starting and start the threads.
 
         Raises:
             StreamingError: The system gives no more threads.
         """
         self._around.queues.dropped = 0
-        self._board.begin(self.inbox.put)
+        self._board.begin(self.inbox.put, self.log)
         self._board.move_lifecycle("start", self.log)
         try:
-            for thread in reversed(self._threads):  # dispatch first: it ends what io began
+            for thread in reversed(self._threads):  # io last: dispatch ends what it began
                 thread.start()
         except RuntimeError as exc:
             msg = "the system gives no more threads"
@@ -170,12 +197,13 @@ class Run:
             self._close()
 
     def request_stop(self, drain: float) -> None:
-        """Ask both threads to end; deliver what waits for at most ``drain`` more seconds."""
+        """Ask the threads to end; deliver what waits for at most ``drain`` more seconds."""
         self.dispatcher.drain_until(self._around.clock.monotonic() + drain)
+        self.monitor.stop()
         self.supervisor.stop()
 
     def join(self, timeout: float) -> bool:
-        """Wait for both threads; tell whether they have ended."""
+        """Wait for the threads; tell whether they have ended."""
         deadline = time.monotonic() + timeout
         for thread in self._threads:
             if thread.is_alive():
@@ -234,6 +262,7 @@ class Run:
             self._close()
 
     def _close(self) -> None:
+        self.monitor.stop()
         try:
             self._end_lifecycle()
         finally:

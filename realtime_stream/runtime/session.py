@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from realtime_stream.market.models import MarketEvent
     from realtime_stream.resilience.circuit_breaker import ConnectionCircuitBreaker
     from realtime_stream.runtime.inbox import Inbox
-    from realtime_stream.runtime.lag import LagMeter
     from realtime_stream.runtime.log import EventLog
     from realtime_stream.runtime.states import StateBoard
 
@@ -67,7 +66,6 @@ class SessionRecorder:
         inbox: Inbox,
         board: StateBoard,
         breaker: ConnectionCircuitBreaker,
-        lag: LagMeter,
         clock: Clock,
         data_clock: Clock,
         log: EventLog,
@@ -80,7 +78,6 @@ class SessionRecorder:
         self._inbox = inbox
         self._board = board
         self._breaker = breaker
-        self._lag = lag
         self._clock = clock
         self._data_clock = data_clock
         self._log = log
@@ -145,9 +142,6 @@ class SessionRecorder:
         stable_at = self._stable_at
         if stable_at is not None and now >= stable_at:
             self.note_stability()
-        if self._lag.watch(now):
-            self._log.write(logging.WARNING, "realtime_feed_lagging")
-            self._inbox.put(ErrorEvent(StreamingError("a callback holds up delivery"), "lag"))
         if self._log.is_debug():
             self._log_frame(events)
 
@@ -228,5 +222,5 @@ class SessionRecorder:
         self._inbox.put(ErrorEvent(error, "session"))
 
     def _on_rejected(self, control: RejectedMessage) -> None:
-        self.rejected += 1
+        self.rejected += control.count
         self.rejects.append(control)

@@ -70,7 +70,8 @@ class StateBoard:
 
     def __init__(self) -> None:
         """Stopped and disconnected."""
-        self._condition = threading.Condition()  # guards the three attributes below
+        self._condition = threading.Condition()  # guards the four attributes below
+        self._owner: EventLog | None = None
         self._lifecycle = L.STOPPED
         self._connection = C.DISCONNECTED
         self._publish: Callable[[StateChange], None] | None = None
@@ -86,10 +87,16 @@ class StateBoard:
         """The connection state."""
         return self._connection
 
-    def begin(self, publish: Callable[[StateChange], None]) -> None:
-        """Send the changes of a new run to ``publish`` (called under the board's lock)."""
+    def begin(self, publish: Callable[[StateChange], None], log: EventLog) -> None:
+        """A new run begins, which is known by its ``log``; only it moves the lifecycle from now on.
+
+        Args:
+            publish: Gets the changes; called under the board's lock.
+            log: The run's own.
+        """
         with self._condition:
             self._publish = publish
+            self._owner = log
 
     def move_lifecycle(self, trigger: str, log: EventLog) -> None:
         """Move the lifecycle machine.
@@ -102,11 +109,14 @@ class StateBoard:
             raise IllegalTransitionError(msg)
 
     def try_lifecycle(self, trigger: str, log: EventLog) -> bool:
-        """Move the lifecycle machine if the table allows it; tell whether it did."""
+        """Move the lifecycle machine if the table allows it; tell whether it did.
+
+        A call that comes late, from a run that is over, moves nothing.
+        """
         with self._condition:
             previous = self._lifecycle
             current = LIFECYCLE_TABLE.get((previous, trigger))
-            if current is None:
+            if current is None or log is not self._owner:
                 return False
             self._lifecycle = current
             if current not in ALIVE:

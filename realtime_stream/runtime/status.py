@@ -52,6 +52,7 @@ def snapshot(around: Surroundings, engine: Engine) -> Status:
         acknowledged=view.acknowledged,
         refused=MappingProxyType(refused),
         ages=MappingProxyType(ages),
+        stale=MappingProxyType(run.watch.stale),
         received=counts.received,
         delivered=MappingProxyType({c: n for c, n in run.dispatcher.delivered.items() if n}),
         dropped=MappingProxyType(counts.dropped),

@@ -39,7 +39,7 @@ class Supervisor:
     """Decides when to connect, and what the end of a session means. It alone reconnects.
 
     Thread safety: :meth:`run` is the io thread and owns every attribute; :meth:`stop`,
-    :meth:`fail` and :meth:`wanted_changed` may be called from any thread.
+    :meth:`reconnect` and :meth:`wanted_changed` may be called from any thread.
     """
 
     def __init__(
@@ -76,6 +76,7 @@ class Supervisor:
         self._wanted_lock = threading.Lock()  # guards the order of set_wanted calls
         self._last_credentials: Credentials | None = None  # holds while the callable is silent
         self._not_before = -math.inf  # monotonic time before which no attempt is made
+        self._reason: tuple[StreamingError, str] | None = None  # why a session was given up
         self._same_kind: tuple[FailureKind | None, int] = (None, 0)
 
     def stop(self) -> None:
@@ -83,6 +84,12 @@ class Supervisor:
         self._stopping.set()
         self._wake.set()
         self._provider.disconnect()
+
+    def reconnect(self, reason: StreamingError, connection_id: str) -> None:
+        """End the session with this id as failed, if it still runs. Never blocks."""
+        if connection_id == self._log.connection_id:
+            self._reason = (reason, connection_id)
+            self._provider.end_session()
 
     def wanted_changed(self) -> None:
         """Tell the running session, or wake from idleness. Never blocks."""
@@ -177,9 +184,13 @@ class Supervisor:
             credentials = self._credentials()
             if credentials is None:
                 return SessionEnd(requested=True)
-            return self._provider.run_session(credentials, self._recorder)
+            end = self._provider.run_session(credentials, self._recorder)
         except StreamingError as exc:
             return SessionEnd(error=exc)
+        reason, self._reason = self._reason, None
+        if end.requested and reason is not None and reason[1] == self._log.connection_id:
+            return SessionEnd(error=reason[0])
+        return end
 
     def _judge(self, end: SessionEnd, *, stable: bool) -> Failure:
         """Classify the end, and enter it into the accounts."""

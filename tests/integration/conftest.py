@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import ssl
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     NewManager = Callable[..., RealTimeStreamManager]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _sdk_loaded() -> None:
+    """Load the SDK once: the first start does, and a test's short timeout may be too short."""
+    importlib.import_module("realtime_stream.providers.alpaca.adapter")
 
 
 @pytest.fixture

@@ -41,6 +41,7 @@ from realtime_stream import (
     RejectedMessage,
     ScaledClock,
     SessionEnd,
+    StaleEvent,
     StateChange,
     Status,
     StopTimeoutError,
@@ -168,6 +169,25 @@ def moved(change: StateChange) -> None:
 
 
 manager.on_gap(failed.callback)
+
+
+@manager.on_stale
+def silent(event: StaleEvent) -> None:
+    assert_type(event.symbol, str)
+    assert_type(event.last_received_ns, int | None)
+    assert_type(event.age, float)
+
+
+class Weekends:
+    def open_ns(self, start_ns: int, end_ns: int) -> int:
+        return 0
+
+    def is_open(self, at_ns: int) -> bool:
+        return False
+
+
+RealTimeStreamManager(calendar=Weekends())
+RealTimeStreamManager(calendar=3)  # type: ignore[arg-type]
 manager.on_gap(take_bar)  # type: ignore[arg-type]
 
 # --- lifecycle ---
@@ -236,6 +256,8 @@ class OwnProvider:
         return SessionEnd(requested=True, server_message=credentials.key.get_secret_value())
 
     def set_wanted(self, wanted: frozenset[Subscription]) -> None: ...
+
+    def end_session(self) -> None: ...
 
     def disconnect(self) -> None: ...
 

@@ -87,7 +87,7 @@ def test_one_event_more_shortens_it_to_half() -> None:
     counts = inbox.counts()
     assert counts.dropped == {("trades", "overflow"): 3}
     assert (counts.received, counts.waiting) == (5, 2)
-    assert shown(take_all(inbox)) == ["kept", [4], [5]]
+    assert shown(take_all(inbox)) == ["kept", [4, 5]]
 
 
 def test_dropped_bars_are_announced_once_with_what_they_add_up_to() -> None:
@@ -171,3 +171,24 @@ def test_producers_in_several_threads_lose_nothing() -> None:
     for k in range(4):
         own = [n for n in got if n // 1000 == k]
         assert own == list(range(k * 1000, k * 1000 + 200))
+
+
+def test_small_frames_that_wait_are_handed_over_together() -> None:
+    inbox = Inbox(1000, FakeClock())
+    inbox.put_frame(trades(1, 2), 1.0)
+    inbox.put_frame(trades(3), 2.0)
+    inbox.put("between")
+    inbox.put_frame(trades(4), 3.0)
+    first = inbox.get(0)
+    assert isinstance(first, Frame)
+    assert first.received == 1.0  # the lag is that of the oldest
+    assert inbox.counts().waiting == 1
+    assert shown([first, *take_all(inbox)]) == [[1, 2, 3], "between", [4]]
+
+
+def test_a_large_frame_is_handed_over_alone_and_no_merged_one_grows_much() -> None:
+    inbox = Inbox(10_000, FakeClock())
+    for size in (100, 50, 50, 50):
+        inbox.put_frame(trades(*range(size)), 0)
+    taken = take_all(inbox)
+    assert [len(item.events) for item in taken if isinstance(item, Frame)] == [100, 100, 50]

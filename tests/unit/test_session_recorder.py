@@ -29,7 +29,6 @@ from realtime_stream.resilience.circuit_breaker import (
     ConnectionCircuitBreaker,
 )
 from realtime_stream.runtime.inbox import Inbox
-from realtime_stream.runtime.lag import LagMeter
 from realtime_stream.runtime.log import EventLog
 from realtime_stream.runtime.notices import SessionSettled
 from realtime_stream.runtime.overflow import Frame
@@ -47,7 +46,7 @@ TRADES, QUOTES = Subscription("trades", "A"), Subscription("quotes", "A")
 class Setup:
     """A recorder with its surroundings, on a clock that stands still."""
 
-    def __init__(self, *, stable_after: float = 30.0, lag_alarm: float = 1.0) -> None:
+    def __init__(self, *, stable_after: float = 30.0) -> None:
         self.clock = FakeClock()
         self.data_clock = FakeClock(START)
         self.inbox = Inbox(1000, self.clock)
@@ -55,13 +54,12 @@ class Setup:
         self.breaker = ConnectionCircuitBreaker(
             BreakerPolicy(failure_threshold=2, reset_timeout=10), clock=self.clock
         )
-        self.lag = LagMeter(lag_alarm)
         self.log = EventLog("test")
+        self.board.begin(lambda _: None, self.log)
         self.recorder = SessionRecorder(
             inbox=self.inbox,
             board=self.board,
             breaker=self.breaker,
-            lag=self.lag,
             clock=self.clock,
             data_clock=self.data_clock,
             log=self.log,
@@ -293,16 +291,3 @@ def test_symbols_are_logged_only_at_debug(caplog: pytest.LogCaptureFixture) -> N
     assert vars(record)["symbol"] == "SECRET"
     assert vars(record)["timestamp"] == "2024-03-04T14:30:00+00:00"
     assert vars(record)["latency_seconds"] == pytest.approx(0.25)  # from the end of the minute
-
-
-def test_a_delivery_that_hangs_is_reported_while_frames_still_come(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    setup = Setup()
-    setup.settle()
-    setup.lag.begin(received=0.0, now=0.0)
-    setup.clock.advance(1.5)
-    with caplog.at_level(logging.WARNING, "realtime_stream"):
-        setup.recorder.on_frame([trade()], 1)
-        setup.recorder.on_frame([trade()], 2)
-    assert [record.getMessage() for record in caplog.records] == ["realtime_feed_lagging"]

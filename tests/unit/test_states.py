@@ -70,6 +70,7 @@ CONNECTION_MOVES = {
 
 def board_at(lifecycle: L = L.STOPPED, connection: C = C.DISCONNECTED) -> StateBoard:
     board = StateBoard()
+    board.begin(lambda _: None, LOG)
     for trigger in LIFECYCLE_PATHS[lifecycle]:
         board.move_lifecycle(trigger, LOG)
     for trigger in CONNECTION_PATHS[connection]:
@@ -95,7 +96,7 @@ def test_the_tables_are_the_ones_written_down_here() -> None:
 @pytest.mark.parametrize(("state", "trigger"), list(itertools.product(L, LIFECYCLE_TRIGGERS)))
 def test_the_lifecycle_makes_every_legal_move_and_no_other(state: L, trigger: str) -> None:
     board, published = board_at(lifecycle=state), list[StateChange]()
-    board.begin(published.append)
+    board.begin(published.append, LOG)
     target = LIFECYCLE_TABLE.get((state, trigger))
     if target is None:
         with pytest.raises(IllegalTransitionError, match=f"'{trigger}' while {state.value}"):
@@ -111,7 +112,7 @@ def test_the_lifecycle_makes_every_legal_move_and_no_other(state: L, trigger: st
 @pytest.mark.parametrize(("state", "trigger"), list(itertools.product(C, CONNECTION_TRIGGERS)))
 def test_the_connection_makes_every_legal_move_and_no_other(state: C, trigger: str) -> None:
     board, published = board_at(L.RUNNING, state), list[StateChange]()
-    board.begin(published.append)
+    board.begin(published.append, LOG)
     target = CONNECTION_TABLE.get((state, trigger))
     if target is not None:
         board.move_connection(trigger, LOG)
@@ -145,7 +146,7 @@ def test_every_move_is_published_in_order_and_logged_once(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     board, published = StateBoard(), list[StateChange]()
-    board.begin(published.append)
+    board.begin(published.append, LOG)
     with caplog.at_level(logging.INFO, "realtime_stream"):
         board.move_lifecycle("start", LOG)
         board.move_connection("connect", LOG)
@@ -176,7 +177,7 @@ def test_waiting_ends_with_the_timeout(timeout: float) -> None:
 
 @pytest.mark.parametrize("timeout", [None, 10.0])
 def test_waiting_ends_when_a_move_makes_it_true(timeout: float | None) -> None:
-    board, looked = StateBoard(), threading.Event()
+    board, looked = board_at(), threading.Event()
     answers: list[bool] = []
 
     def started() -> bool:
@@ -207,3 +208,16 @@ def test_waiters_look_again_when_woken() -> None:
     board.wake()
     waiter.join(10)
     assert answers == [True]
+
+
+def test_a_move_of_a_run_that_is_over_is_no_move() -> None:
+    board, late = StateBoard(), EventLog("test")
+    board.begin(lambda _: None, late)
+    board.move_lifecycle("start", late)
+    board.move_lifecycle("stop", late)
+    board.move_lifecycle("stopped", late)
+    board.begin(lambda _: None, LOG)
+    board.move_lifecycle("start", LOG)
+    assert not board.try_lifecycle("stop", late)
+    assert board.lifecycle is L.STARTING
+    assert board.try_lifecycle("stop", LOG)

@@ -28,7 +28,6 @@ from realtime_stream.ports import (
 from realtime_stream.resilience.circuit_breaker import BreakerState, ConnectionCircuitBreaker
 from realtime_stream.resilience.failures import Failure, FailureKind, SessionEnd
 from realtime_stream.runtime.inbox import Inbox
-from realtime_stream.runtime.lag import LagMeter
 from realtime_stream.runtime.log import EventLog
 from realtime_stream.runtime.notices import Question, SessionLost
 from realtime_stream.runtime.registry import Registry
@@ -57,6 +56,7 @@ class ScriptedProvider:
         self.wanted: list[frozenset[Subscription]] = []
         self.keys: list[str] = []
         self.disconnected = 0
+        self.ended = 0
 
     def run_session(self, credentials: Credentials, listener: SessionListener) -> SessionEnd:
         self._rig.history.append("session")
@@ -69,6 +69,9 @@ class ScriptedProvider:
 
     def set_wanted(self, wanted: frozenset[Subscription]) -> None:
         self.wanted.append(wanted)
+
+    def end_session(self) -> None:
+        self.ended += 1
 
     def disconnect(self) -> None:
         self.disconnected += 1
@@ -144,18 +147,17 @@ class Rig:
         self.inbox.seen = []
         self.board = StateBoard()
         self.changes: list[StateChange] = []
-        self.board.begin(self.changes.append)
+        log = EventLog("test")
+        self.board.begin(self.changes.append, log)
         self.breaker = WatchedBreaker(config.breaker, clock=self.clock)
         self.breaker.history = self.history
         self.registry = Registry(
             "stocks", config.watchlist, config.watchlist_channels, lambda: None
         )
-        log = EventLog("test")
         self.recorder = SessionRecorder(
             inbox=self.inbox,
             board=self.board,
             breaker=self.breaker,
-            lag=LagMeter(1.0),
             clock=self.clock,
             data_clock=self.clock,
             log=log,
