@@ -5,12 +5,13 @@ returns why it ended. What it subscribes to is the latest ``set_wanted``, so tha
 while a session begins can be lost. ``set_wanted`` and ``disconnect`` may be called from any thread
 and never block; after ``disconnect`` the session returns within 0.5 s whatever the server does. The
 provider calls its :class:`SessionListener` on the thread that runs the session, in the order things
-came, and never keeps a lock while it does.
+came, and never keeps a lock while it does; only malformed messages may be told of later, by the
+thread that reads a frame's events.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol, TypeAlias
@@ -145,8 +146,13 @@ Control: TypeAlias = (
 class SessionListener(Protocol):
     """What a provider calls while a session runs. Implementations return quickly."""
 
-    def on_frame(self, events: Sequence[MarketEvent], received_ns: int) -> None:
-        """Take the events of one frame, in order."""
+    def on_frame(self, events: Collection[MarketEvent], received_ns: int) -> None:
+        """Take the events of one frame, in order.
+
+        They may be decoded only when somebody iterates over them, once, on whatever thread that
+        is. Their number is then that of the frame's messages; those that turn out to be malformed
+        come to :meth:`on_control` on that thread, before the iteration begins.
+        """
 
     def on_control(self, control: Control) -> None:
         """Take note of something that is not market data."""

@@ -133,7 +133,7 @@ class Dispatcher:
         """Run a step; when user code asks to exit, stop calling user code at all."""
         if self._exit is not None:
             if isinstance(item, Frame):
-                self.undelivered += len(item.events)
+                self.undelivered += item.count
             elif isinstance(item, SessionLost):  # a restart will report what was missed
                 self._gaps.session_ended(item.at_ns, self._latest, item.acknowledged)
             return
@@ -145,14 +145,18 @@ class Dispatcher:
 
     def _deliver(self, frame: Frame) -> None:
         """Bring a frame's events to their callbacks."""
+        if self._is_late():
+            self.undelivered += frame.count
+            return
         now = self._clock.monotonic()
         if self._lag.begin(frame.received, now):
             self._lagging()
         self._guard.begin(now)
-        self._present = iter(frame.events)
+        self._present = iter(frame.events)  # decodes
+        if self.in_hand != frame.count:
+            self._inbox.discount(frame.count - self.in_hand)
         try:
-            if self._deadline is None or not self._is_late():
-                self._deliver_each(self._present)
+            self._deliver_each(self._present)
         finally:
             self.undelivered += self.in_hand
             self._present = iter(())

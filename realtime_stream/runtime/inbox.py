@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING
 
 from realtime_stream.market.channels import Subscription
 from realtime_stream.ports import ErrorEvent
-from realtime_stream.runtime.overflow import Frame, compact
+from realtime_stream.runtime.overflow import Frame, JoinedEvents, compact
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping
 
     from realtime_stream.clock import Clock
     from realtime_stream.market.models import MarketEvent
 
 __all__ = ["BarsDropped", "Inbox", "InboxCounts", "LostBars"]
 
-_MERGED = 64  # events up to which small frames are handed over together
+_JOINED = 64  # events up to which small frames are handed over together
 _MAX_ERRORS = 1000  # reports of errors that may wait behind a stuck callback
 
 
@@ -78,13 +78,14 @@ class Inbox:
         self._dropped: Counter[tuple[str, str]] = Counter()
         self._notices_dropped = 0
 
-    def put_frame(self, events: Sequence[MarketEvent], received: float) -> int:
+    def put_frame(self, events: Collection[MarketEvent], received: float) -> int:
         """Append the events of one frame; return how many had to be dropped. Never blocks."""
         dropped = 0
+        frame = Frame(events, received, len(events))
         with self._condition:
-            self._items.append(Frame(events, received))
-            self._received += len(events)
-            self._waiting += len(events)
+            self._items.append(frame)
+            self._received += frame.count
+            self._waiting += frame.count
             if self._waiting > self._capacity:
                 dropped = self._compact()
             if self._consumer_waits:
@@ -140,13 +141,20 @@ class Inbox:
         a consumer that has fallen behind needs most.
         """
         items = self._items
-        if items and len(frame.events) < _MERGED and isinstance(items[0], Frame):
-            events = list(frame.events)
-            while items and isinstance(items[0], Frame) and len(events) < _MERGED:
-                events += items.popleft().events
-            frame = Frame(events, frame.received)
-        self._waiting -= len(frame.events)
+        if items and frame.count < _JOINED and isinstance(items[0], Frame):
+            parts, count = [frame.events], frame.count
+            while items and count < _JOINED and isinstance(behind := items[0], Frame):
+                parts.append(behind.events)
+                count += behind.count
+                items.popleft()
+            frame = Frame(JoinedEvents(parts), frame.received, count)
+        self._waiting -= frame.count
         return frame
+
+    def discount(self, malformed: int) -> None:
+        """So many messages of a frame that was taken turned out to be no events."""
+        with self._condition:
+            self._received -= malformed
 
     def counts(self) -> InboxCounts:
         """Totals, consistent with each other."""
@@ -167,10 +175,11 @@ class Inbox:
         frames = [item for item in self._items if isinstance(item, Frame)]
         overflow = compact(frames, self._capacity // 2)
         self._dropped.update(overflow.dropped)
+        self._received -= overflow.malformed
         self._items = deque(
-            item for item in self._items if not isinstance(item, Frame) or item.events
+            item for item in self._items if not isinstance(item, Frame) or item.count
         )
-        self._waiting = sum(len(frame.events) for frame in frames)
+        self._waiting = sum(frame.count for frame in frames)
         for bar in overflow.bars:
             self._note_lost(bar)
         return overflow.dropped.total()

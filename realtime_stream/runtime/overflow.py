@@ -6,12 +6,14 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from msgspec import Struct
+
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
     from realtime_stream.market.models import MarketEvent
 
-__all__ = ["Frame", "Overflow", "compact"]
+__all__ = ["Frame", "JoinedEvents", "Overflow", "compact"]
 
 _BARS: Final = frozenset({"bars", "updated_bars", "daily_bars"})
 _KEPT_LAST: Final = _BARS | {"statuses"}
@@ -19,12 +21,40 @@ _TRADES: Final = frozenset({"trades"})
 _QUOTES: Final = frozenset({"quotes"})
 
 
-@dataclass(slots=True)
-class Frame:
-    """The events of one frame and when it was received (monotonic seconds)."""
+class Frame(Struct, gc=False):
+    """The events of one frame. Many may wait, so the garbage collector is spared them.
 
-    events: Sequence[MarketEvent]
+    Attributes:
+        events: The events; a collection that decodes itself when somebody iterates over it.
+        received: When it was received, monotonic seconds.
+        count: How many messages it was said to hold when it came; some may be malformed.
+    """
+
+    events: Collection[MarketEvent]
     received: float
+    count: int
+
+
+class JoinedEvents(Struct, gc=False):
+    """The events of several small frames, in order.
+
+    Attributes:
+        parts: The events of each frame.
+    """
+
+    parts: list[Collection[MarketEvent]]
+
+    def __len__(self) -> int:
+        """Of all parts together."""
+        return sum(map(len, self.parts))
+
+    def __iter__(self) -> Iterator[MarketEvent]:
+        """Decode every part, then iterate."""
+        return iter([event for part in self.parts for event in part])
+
+    def __contains__(self, event: object) -> bool:
+        """Whether one of the frames brought this event."""
+        return any(event in part for part in self.parts)
 
 
 @dataclass(slots=True)
@@ -33,10 +63,12 @@ class Overflow:
 
     Attributes:
         dropped: Number of events, per (channel, cause); causes are ``conflated`` and ``overflow``.
+        malformed: How many messages turned out to be no events.
         bars: The bars among them, in order; each is a hole in a series and is reported as a gap.
     """
 
     dropped: Counter[tuple[str, str]] = field(default_factory=Counter)
+    malformed: int = 0
     bars: list[MarketEvent] = field(default_factory=list)
 
 
@@ -48,12 +80,17 @@ def compact(frames: Sequence[Frame], target: int) -> Overflow:
     The order of what stays is unchanged.
     """
     overflow = Overflow()
+    for frame in frames:
+        frame.events = list(frame.events)
+        overflow.malformed += frame.count - len(frame.events)
     _conflate_quotes(frames, overflow)
     excess = sum(len(frame.events) for frame in frames) - target
     present = {event.channel for frame in frames for event in frame.events}
     others = present - _TRADES - _QUOTES - _KEPT_LAST
     for group in (_TRADES, others, _QUOTES, _KEPT_LAST):
         excess = _drop_oldest(frames, group, excess, overflow)
+    for frame in frames:
+        frame.count = len(frame.events)
     return overflow
 
 
@@ -61,7 +98,7 @@ def _conflate_quotes(frames: Sequence[Frame], overflow: Overflow) -> None:
     seen: set[str] = set()
     for frame in reversed(frames):
         kept: list[MarketEvent] = []
-        for event in reversed(frame.events):
+        for event in reversed(list(frame.events)):
             if event.channel == "quotes":
                 if event.symbol in seen:
                     overflow.dropped["quotes", "conflated"] += 1

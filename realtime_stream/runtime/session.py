@@ -26,7 +26,7 @@ from realtime_stream.runtime.log import Throttle
 from realtime_stream.runtime.notices import SessionSettled
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping
 
     from realtime_stream.clock import Clock
     from realtime_stream.market.channels import Subscription
@@ -57,7 +57,7 @@ class SessionRecorder:
     """The listener of one run's sessions: hands frames over and keeps the view up to date.
 
     Thread safety: the io thread calls everything; :attr:`view` and the counters are read by all,
-    and :meth:`note_stability` may be called by any thread.
+    and :meth:`note_stability` may be called, and malformed messages told of, by any thread.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class SessionRecorder:
         self._data_clock = data_clock
         self._log = log
         self._stable_after = stable_after
-        self._lock = threading.Lock()  # guards _stable_at and the replacement of view
+        self._lock = threading.Lock()  # guards _stable_at, rejected, and the replacement of view
         self._stable_at: float | None = None
         self.view = SessionView()
         self.rejected = 0
@@ -132,7 +132,7 @@ class SessionRecorder:
             self.view = replace(self.view, consecutive=0)
         self._breaker.record_success()
 
-    def on_frame(self, events: Sequence[MarketEvent], received_ns: int) -> None:
+    def on_frame(self, events: Collection[MarketEvent], received_ns: int) -> None:
         """See :class:`~realtime_stream.ports.SessionListener`."""
         now = self._clock.monotonic()
         self.last_received_ns = received_ns
@@ -159,7 +159,7 @@ class SessionRecorder:
         text = f"the callbacks are too slow: {dropped} events were dropped"
         self._inbox.put(ErrorEvent(StreamingError(text), "inbox"))
 
-    def _log_frame(self, events: Sequence[MarketEvent]) -> None:
+    def _log_frame(self, events: Collection[MarketEvent]) -> None:
         now_ns = self._data_clock.utc_now_ns()
         for event in events:
             if event.channel == "bars":
@@ -222,5 +222,6 @@ class SessionRecorder:
         self._inbox.put(ErrorEvent(error, "session"))
 
     def _on_rejected(self, control: RejectedMessage) -> None:
-        self.rejected += control.count
-        self.rejects.append(control)
+        with self._lock:
+            self.rejected += control.count
+            self.rejects.append(control)

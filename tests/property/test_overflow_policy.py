@@ -45,7 +45,7 @@ def build(shape: Shape) -> list[Frame]:
             kind, values = MAKERS[name]
             events.append(kind(symbol=symbol, timestamp_ns=place, **values))
             place += 1
-        frames.append(Frame(events, float(n)))
+        frames.append(Frame(events, float(n), len(events)))
     return frames
 
 

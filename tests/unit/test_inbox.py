@@ -181,14 +181,24 @@ def test_small_frames_that_wait_are_handed_over_together() -> None:
     inbox.put_frame(trades(4), 3.0)
     first = inbox.get(0)
     assert isinstance(first, Frame)
-    assert first.received == 1.0  # the lag is that of the oldest
+    assert (first.received, first.count, len(first.events)) == (1.0, 3, 3)  # the oldest's lag
+    assert first.events
+    assert trades(3)[0] in first.events
+    assert trades(4)[0] not in first.events
     assert inbox.counts().waiting == 1
     assert shown([first, *take_all(inbox)]) == [[1, 2, 3], "between", [4]]
 
 
-def test_a_large_frame_is_handed_over_alone_and_no_merged_one_grows_much() -> None:
+def test_a_large_frame_is_handed_over_alone_and_no_joined_one_grows_much() -> None:
     inbox = Inbox(10_000, FakeClock())
     for size in (100, 50, 50, 50):
         inbox.put_frame(trades(*range(size)), 0)
     taken = take_all(inbox)
-    assert [len(item.events) for item in taken if isinstance(item, Frame)] == [100, 100, 50]
+    assert [item.count for item in taken if isinstance(item, Frame)] == [100, 100, 50]
+
+
+def test_malformed_messages_do_not_count_as_received() -> None:
+    inbox = Inbox(10, FakeClock())
+    inbox.put_frame(trades(1, 2, 3), 0)
+    inbox.discount(2)
+    assert inbox.counts().received == 1

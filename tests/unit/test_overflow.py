@@ -41,7 +41,7 @@ def imbalance(n: int, symbol: str = "A") -> Imbalance:
 
 
 def frames(*groups: list[MarketEvent]) -> list[Frame]:
-    return [Frame(group, float(n)) for n, group in enumerate(groups)]
+    return [Frame(group, float(n), len(group)) for n, group in enumerate(groups)]
 
 
 def stamps(of: list[Frame]) -> list[list[int]]:

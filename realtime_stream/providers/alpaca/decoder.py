@@ -52,7 +52,7 @@ class Decoded:
 class FrameDecoder:
     """Decodes frames of one session, as MessagePack or JSON.
 
-    Thread safety: none needed; one session owns it.
+    Thread safety: it keeps nothing between frames; any thread may decode.
     """
 
     def __init__(self, codec: Literal["msgpack", "json"]) -> None:

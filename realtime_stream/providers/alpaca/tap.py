@@ -28,6 +28,7 @@ from realtime_stream.ports import (
 )
 from realtime_stream.providers.alpaca import wire
 from realtime_stream.providers.alpaca.decoder import FrameDecoder
+from realtime_stream.providers.alpaca.frame import EncodedEvents, data_messages
 from realtime_stream.providers.alpaca.subscriptions import SubscriptionPlan
 
 if TYPE_CHECKING:
@@ -89,6 +90,7 @@ class TapSession:
         self._endpoint = endpoint
         self._wanted = wanted
         self._listener = listener
+        self._told = listener.on_control  # bound once: it goes with every frame
         self._interrupt = interrupt
         self._change_signal = changed
         self._cut = cut
@@ -211,8 +213,14 @@ class TapSession:
         raise error
 
     def _take(self, data: str | bytes) -> None:
-        """Decode a frame and hand it on."""
+        """Hand a frame of market data on; decode anything else."""
         received_ns = self._data_clock.utc_now_ns()
+        messages = data_messages(data)
+        if messages and isinstance(data, bytes):
+            self.facts.server_error = None  # the session outlived the error
+            events = EncodedEvents(data, messages, received_ns, self._decoder, self._told)
+            self._listener.on_frame(events, received_ns)
+            return
         decoded = self._decoder.decode(data, received_ns)
         if decoded.events:
             self.facts.server_error = None  # the session outlived the error
