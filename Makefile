@@ -12,11 +12,13 @@ TYPED := $(wildcard realtime_stream tests examples benchmarks)
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL: # two installations into one environment would meet
-.PHONY: help demo test dev lint format types layers docs wheel-test clean
+.PHONY: help demo test stress scripts dev lint format types layers docs wheel-test clean
 
 help:
 	@echo "make demo        run the main job against a simulated exchange; no account needed"
 	@echo "make test        run the whole suite, with coverage"
+	@echo "make stress      run unit and integration tests 20 times in random order"
+	@echo "make scripts     run 1000 random scripts of calls, callbacks and faults"
 	@echo "make dev         set up .venv with every tool"
 	@echo "make lint        check code and format; make format rewrites"
 	@echo "make types       mypy --strict"
@@ -30,6 +32,17 @@ demo: $(VENV)/.core
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest -q --cov --cov-report=term
+
+# Twenty times, each in another order; a failure names the round, and so the seed.
+stress: $(VENV)/.test
+	@set -eu; for round in $$(seq 1 20); do \
+		printf '\n== round %s\n' "$$round"; \
+		$(BIN)/python -m pytest -q tests/unit tests/integration \
+			--random-order-bucket=global --random-order-seed="$$round"; \
+	done
+
+scripts: $(VENV)/.test
+	REALTIME_STREAM_SCRIPTS=1000 $(BIN)/python -m pytest -q tests/abuse/test_lifecycle_machine.py
 
 dev: $(VENV)/.dev
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
 
-if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
+from realtime_stream.market.models import MarketEvent
 
-    from realtime_stream.market.models import MarketEvent
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
 
 __all__ = ["Frame", "JoinedEvents", "Overflow", "compact"]
 

@@ -7,16 +7,18 @@ its bytes over.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+from realtime_stream.market.models import MarketEvent
+from realtime_stream.ports import RejectedMessage
+from realtime_stream.providers.alpaca.decoder import FrameDecoder
 
-    from realtime_stream.market.models import MarketEvent
-    from realtime_stream.ports import RejectedMessage
-    from realtime_stream.providers.alpaca.decoder import FrameDecoder
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 
 __all__ = ["EncodedEvents", "data_messages"]
 
