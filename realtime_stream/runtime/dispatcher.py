@@ -87,7 +87,7 @@ class Dispatcher:
         self._on_callback_exit = on_callback_exit
         self._deadline: float | None = None
         self._exit: CallbackExitError | None = None
-        self._ended: SupervisorEnded | None = None
+        self._ended = False  # whether the supervisor has
         self.delivered = dict.fromkeys(CHANNELS, 0)
         self.undelivered = 0
         self._present: Iterator[MarketEvent] = iter(())  # what the present frame still holds
@@ -102,26 +102,20 @@ class Dispatcher:
         """Deliver until ``deadline`` (monotonic seconds), then only count what is left."""
         self._deadline = deadline
 
-    def run(self) -> SupervisorEnded:
+    def run(self) -> None:
         """Deliver until the supervisor has ended and the inbox is empty."""
-        while self._ended is None:
+        while not self._ended:
             self._handle(self._inbox.get(None))
         self.deliver_waiting()
-        return self._ended
 
     def deliver_waiting(self) -> None:
         """Deliver what is in the inbox and return when it is empty."""
         while (item := self._inbox.get(0)) is not None:
             self._handle(item)
 
-    @property
-    def callback_exit(self) -> CallbackExitError | None:
-        """Why delivery was given up, if a callback raised something that must not be survived."""
-        return self._exit
-
     def _handle(self, item: object) -> None:
         if isinstance(item, SupervisorEnded):
-            self._ended = item
+            self._ended = True
         elif isinstance(item, Frame):
             self._guarded(self._deliver, item)
         elif isinstance(item, Question):

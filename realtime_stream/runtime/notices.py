@@ -10,7 +10,6 @@ if TYPE_CHECKING:
 
     from realtime_stream.market.channels import Subscription
     from realtime_stream.ports import ConnectionEvent, DisconnectEvent
-    from realtime_stream.resilience.failures import Failure
 
 __all__ = ["Question", "SessionLost", "SessionSettled", "SupervisorEnded"]
 
@@ -49,6 +48,4 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class SupervisorEnded:
-    """The last notice of a run: the io thread is about to end, with this failure if any."""
-
-    failure: Failure | None
+    """The last notice of a run: the io thread is about to end."""

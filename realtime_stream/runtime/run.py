@@ -192,7 +192,7 @@ class Run:
     def abandon(self) -> None:
         """End a run whose start was cut short, wherever it was cut."""
         self.supervisor.stop()
-        self.inbox.put(SupervisorEnded(None))  # io may never have begun; dispatch ends with this
+        self.inbox.put(SupervisorEnded())  # io may never have begun; dispatch ends with this
         if not self._dispatching.wait(_BEGIN_TIMEOUT):
             self._close()
 
@@ -237,7 +237,7 @@ class Run:
                 if failure is not None:
                     self._fail(failure)
             finally:
-                self.inbox.put(SupervisorEnded(failure))
+                self.inbox.put(SupervisorEnded())
 
     def _fail(self, failure: Failure) -> None:
         """Nothing will come any more: say so at once, even while a callback holds dispatch up."""
