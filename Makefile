@@ -38,7 +38,7 @@ stress: $(VENV)/.test
 	@set -eu; for round in $$(seq 1 20); do \
 		printf '\n== round %s\n' "$$round"; \
 		$(BIN)/python -m pytest -q tests/unit tests/integration \
-			--random-order-bucket=global --random-order-seed="$$round"; \
+			--numprocesses=auto --random-order-bucket=global --random-order-seed="$$round"; \
 	done
 
 scripts: $(VENV)/.test

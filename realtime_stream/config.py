@@ -71,6 +71,7 @@ class Credentials(BaseModel):
         except ValidationError as exc:
             problem = _explain(exc)
         if problem:  # raised here, where the original, which holds the input, is no context
+            values.clear()  # a report of the error may show this frame
             raise ConfigurationError(problem)
 
     @field_validator("key", "secret")
@@ -210,6 +211,7 @@ class StreamConfig(BaseModel):
         except ValidationError as exc:
             problem = _explain(exc)
         if problem:  # raised here, where the original, which holds the input, is no context
+            values.clear()  # a report of the error may show this frame
             raise ConfigurationError(problem)
 
     @model_validator(mode="before")
@@ -306,15 +308,21 @@ def checked_credentials(value: object) -> Credentials:
     Raises:
         ConfigurationError: It is not a pair of two non-empty strings.
     """
-    if isinstance(value, Credentials):
-        return value
-    msg = "api_key and secret_key must be two non-empty strings of printable ASCII"
-    if not isinstance(value, (tuple, list)) or len(value) != 2:  # noqa: PLR2004  # a pair
+    pair = value if isinstance(value, Credentials) else _pair(value)
+    del value  # it may hold keys, and a report of the error may show this frame
+    if pair is None:
+        msg = "api_key and secret_key must be two non-empty strings of printable ASCII"
         raise ConfigurationError(msg)
+    return pair
+
+
+def _pair(value: object) -> Credentials | None:
+    if not isinstance(value, (tuple, list)) or len(value) != 2:  # noqa: PLR2004  # a pair
+        return None
     try:
         return Credentials(key=value[0], secret=value[1])
-    except ConfigurationError as exc:
-        raise ConfigurationError(msg) from exc
+    except ConfigurationError:
+        return None
 
 
 def _is_websocket_url(url: str) -> bool:

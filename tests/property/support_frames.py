@@ -101,7 +101,8 @@ def well_formed(decoded: Decoded) -> int:
         assert type(reject.raw) is bytes
         assert len(reject.raw) <= _SAID
         assert reject.received_ns == RECEIVED_NS
-    return len(decoded.events) + len(decoded.controls) + len(decoded.rejects)
+    rejected = sum(reject.count for reject in decoded.rejects)
+    return len(decoded.events) + len(decoded.controls) + rejected
 
 
 def _whole(value: object) -> None:

@@ -55,11 +55,13 @@ class Everything(logging.Handler):
         super().__init__(logging.DEBUG)
         self.setFormatter(logging.Formatter("%(asctime)s %(name)s %(threadName)s %(message)s"))
         self.texts: list[str] = []
+        self.errors: list[BaseException] = []  # looked at later, on the test's own thread
         self.names: set[str] = set()
 
     def emit(self, record: logging.LogRecord) -> None:
         self.names.add(record.name)
-        error = record.exc_info[1] if record.exc_info else None
+        if record.exc_info and record.exc_info[1] is not None:
+            self.errors.append(record.exc_info[1])
         self.texts += [
             record.getMessage(),
             repr(record.msg),
@@ -67,8 +69,11 @@ class Everything(logging.Handler):
             self.format(record),
             str(record.exc_text),
             repr(vars(record)),
-            *(() if error is None else views(error)),
         ]
+
+    def seen(self) -> list[str]:
+        """All of it, and all views of the exceptions."""
+        return self.texts + [text for error in self.errors for text in views(error)]
 
 
 def chain(error: BaseException) -> list[BaseException]:

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 # of 56 bytes, where the smallest message is one byte.
 PER_BYTE = 100
 AT_MOST = 1 << 16
+SIZE = 1 << 17  # bytes of a frame of small messages
 RETAINED = 1 << 16  # bytes that may differ after ten thousand frames: caches of the interpreter
 
 codecs = st.sampled_from(CODECS)
@@ -332,9 +333,9 @@ def peak_of(codec: Codec, frame: bytes) -> tuple[int, Decoded]:
     return peak, decoded
 
 
-def many(codec: Codec, piece: bytes, size: int = 1 << 17) -> bytes:
-    """A frame of ``size`` bytes with one and the same message again and again."""
-    count = size // len(piece)
+def many(codec: Codec, piece: bytes) -> bytes:
+    """A frame with one and the same message again and again."""
+    count = SIZE // len(piece)
     if codec == "json":
         return b"[" + b",".join([piece] * count) + b"]"
     return b"\xdd" + count.to_bytes(4, "big") + piece * count
@@ -358,8 +359,10 @@ SMALL: dict[str, tuple[Codec, bytes]] = {
 def test_a_frame_of_small_messages_is_not_blown_up(name: str) -> None:
     codec, piece = SMALL[name]
     frame = many(codec, piece)
-    peak, _ = peak_of(codec, frame)
+    peak, decoded = peak_of(codec, frame)
     assert peak <= PER_BYTE * len(frame) + AT_MOST
+    assert well_formed(decoded) == SIZE // len(piece)
+    assert len(decoded.rejects) <= 101
 
 
 @pytest.mark.parametrize("codec", CODECS)
