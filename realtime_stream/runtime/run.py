@@ -100,6 +100,9 @@ class Run:
         self.starter = threading.get_ident()  # the thread whose start() this is
         self.started = False
         self._dispatching = threading.Event()
+        self._begun: dict[threading.Thread, threading.Event] = {}
+        self._entered: list[threading.Thread] = []  # threads whose start() was called
+        self._abandoned = False
         self.started_at = clock.monotonic()
         self.ended_at: float | None = None
         self.guard = CallbackGuard(
@@ -183,6 +186,7 @@ class Run:
         self._board.move_lifecycle("start", self.log)
         try:
             for thread in reversed(self._threads):  # io last: dispatch ends what it began
+                self._entered.append(thread)
                 thread.start()
         except RuntimeError as exc:
             msg = "the system gives no more threads"
@@ -190,10 +194,18 @@ class Run:
         self.started = True
 
     def abandon(self) -> None:
-        """End a run whose start was cut short, wherever it was cut."""
+        """End a run whose start was cut short, wherever it was cut.
+
+        A thread that was being started may begin a moment later: it is waited for, so that
+        :meth:`join` finds it alive, and if it comes later still it does nothing.
+        """
+        self._abandoned = True
         self.supervisor.stop()
+        self.monitor.stop()
         self.inbox.put(SupervisorEnded())  # io may never have begun; dispatch ends with this
-        if not self._dispatching.wait(_BEGIN_TIMEOUT):
+        for thread in self._entered:
+            self._begun[thread].wait(_BEGIN_TIMEOUT)
+        if self._threads[1] not in self._entered or not self._dispatching.wait(_BEGIN_TIMEOUT):
             self._close()
 
     def request_stop(self, drain: float) -> None:
@@ -220,8 +232,17 @@ class Run:
         return own + self.provider.lingering_threads()
 
     def _thread(self, role: str, target: Callable[[], None]) -> threading.Thread:
+        begun = threading.Event()
+
+        def body() -> None:
+            begun.set()
+            if role == "dispatch" or not self._abandoned:  # dispatch has an end to announce
+                target()
+
         name = f"realtime-stream/{self._around.name}/{role}"
-        return threading.Thread(target=target, name=name, daemon=True)
+        thread = threading.Thread(target=body, name=name, daemon=True)
+        self._begun[thread] = begun
+        return thread
 
     def _io(self) -> None:
         failure: Failure | None = None

@@ -43,10 +43,10 @@ def new_manager(simulator: AlpacaSimulator) -> Iterator[NewManager]:
         return made[-1]
 
     yield make
-    simulator.faults.clear()
-    for each in made:
+    for each in made:  # before the faults are cleared: what a test left starting must not connect
         with contextlib.suppress(StreamingError):
             each.stop()
+    simulator.faults.clear()
 
 
 @pytest.fixture(scope="session")

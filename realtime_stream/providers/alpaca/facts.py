@@ -96,8 +96,11 @@ def _close_code(closed: ConnectionClosed) -> int:
 def _close_reason(closed: ConnectionClosed) -> str:
     if closed.rcvd is not None:
         return closed.rcvd.reason
-    # Nothing came: perhaps our side gave up first, such as on a ping without an answer.
-    return "" if closed.sent is None else closed.sent.reason
+    # Nothing came: perhaps our side gave up first, such as on a ping without an answer, or on a
+    # frame beyond the limit, for which there is a code (1009) but no text.
+    if closed.sent is None:
+        return ""
+    return closed.sent.reason or f"we closed it with code {closed.sent.code}"
 
 
 def _retry_after(refused: InvalidStatusCode, now_ns: int) -> float | None:

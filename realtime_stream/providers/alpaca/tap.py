@@ -217,13 +217,13 @@ class TapSession:
         received_ns = self._data_clock.utc_now_ns()
         messages = data_messages(data)
         if messages and isinstance(data, bytes):
-            self.facts.server_error = None  # the session outlived the error
+            self._outlive_error()
             events = EncodedEvents(data, messages, received_ns, self._decoder, self._told)
             self._listener.on_frame(events, received_ns)
             return
         decoded = self._decoder.decode(data, received_ns)
         if decoded.events:
-            self.facts.server_error = None  # the session outlived the error
+            self._outlive_error()
             self._listener.on_frame(decoded.events, received_ns)
         for reject in decoded.rejects:
             self._listener.on_control(reject)
@@ -233,8 +233,13 @@ class TapSession:
             elif isinstance(control, wire.ServerError):
                 self._on_server_error(control)
 
+    def _outlive_error(self) -> None:
+        """The session goes on, so the server's last error was not its end."""
+        if not self._ending:
+            self.facts.server_error = None
+
     def _on_acknowledged(self, control: wire.Subscriptions) -> None:
-        self.facts.server_error = None  # the session outlived it
+        self._outlive_error()
         self._plan.on_acknowledged(
             frozenset(
                 Subscription(channel, symbol)
