@@ -2,74 +2,37 @@
 
 from __future__ import annotations
 
-import threading
-from dataclasses import dataclass
-from http import HTTPStatus
-from typing import TYPE_CHECKING, Final, Literal, get_args
+import random
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from realtime_stream.simulator.endpoints import MARKETS
+from realtime_stream.simulator.fault_rules import MuteRule, names
+from realtime_stream.simulator.handshake_faults import HandshakeFaults, check_seconds
+from realtime_stream.simulator.wire import SECOND
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable
+    from collections.abc import Callable, Collection
 
-__all__ = ["Faults", "HttpRefusal", "Stage"]
-
-Stage = Literal["http", "greeting", "auth", "subscription"]
-
-_STAGES: Final = get_args(Stage)
-
-
-@dataclass(slots=True)
-class _Rule:
-    """One refusal; ``times`` counts down, ``None`` is for ever."""
-
-    times: int | None
-
-    def use(self) -> bool:
-        """Whether it still applies; uses it up once."""
-        if self.times is None:
-            return True
-        self.times -= 1
-        return self.times >= 0
-
-
-@dataclass(slots=True)
-class HttpRefusal(_Rule):
-    """An HTTP status instead of the upgrade, with the seconds of its Retry-After header."""
-
-    status: HTTPStatus
-    retry_after: float | None
-
-
-@dataclass(slots=True)
-class _AuthRefusal(_Rule):
-    code: int
-    message: str | None
-
-
-@dataclass(slots=True)
-class _SubscriptionRefusal(_Rule):
-    code: int
-    channels: frozenset[str] | None
-    symbols: frozenset[str] | None
-
-    def matches(self, wanted: Iterable[tuple[str, str]]) -> bool:
-        return any(
-            (self.channels is None or channel in self.channels)
-            and (self.symbols is None or symbol in self.symbols)
-            for channel, symbol in wanted
-        )
+__all__ = ["Faults"]
 
 
 def _ignore(_on: bool) -> None:
     """Nothing runs yet that could be told."""
 
 
-class Faults:
+def _ignore_change() -> None:
+    """Nothing runs yet that could be told."""
+
+
+class Faults(HandshakeFaults):
     """What to do wrong from now on; what has happened already is not undone.
 
     Faults are independent of each other. ``times`` limits how often one applies; without it, it
-    applies until :meth:`clear`.
+    applies until :meth:`clear`. Those of data apply to what is published or played from then on.
 
-    Thread safety: every method may be called from any thread but the simulator's own.
+    Thread safety: every method may be called from any thread. On the simulator's own, where only
+    fault scripts call them, a method returns before its effect on sockets.
     """
 
     def __init__(
@@ -77,92 +40,101 @@ class Faults:
         *,
         on_refuse_connections: Callable[[bool], None] = _ignore,
         on_stop_reading: Callable[[bool], None] = _ignore,
+        on_change: Callable[[], None] = _ignore_change,
     ) -> None:
         """Made by the simulator, which passes what it does about its sockets."""
+        super().__init__(on_change)
         self._on_refuse_connections = on_refuse_connections
         self._on_stop_reading = on_stop_reading
-        self._lock = threading.Lock()  # guards everything below
-        self._reset()
 
-    def _reset(self) -> None:
-        self._http: HttpRefusal | None = None
-        self._auth: _AuthRefusal | None = None
-        self._subscriptions: list[_SubscriptionRefusal] = []
-        self._silent: Stage | None = None
-        self._muted = False
-        self._refusing = False
-        self._garbage: bytes | None = None
-        self._unacknowledged: frozenset[str] = frozenset()
-
-    def refuse_http(
-        self, status: int, *, retry_after: float | None = None, times: int | None = None
-    ) -> None:
-        """Answer the HTTP upgrade with this status.
-
-        Args:
-            status: HTTP status, for example 429 or 503.
-            retry_after: Seconds for a Retry-After header.
-            times: How often.
-
-        Raises:
-            ValueError: It is not an HTTP status.
-        """
-        refusal = HttpRefusal(times, HTTPStatus(status), retry_after)
-        with self._lock:
-            self._http = refusal
-
-    def refuse_auth(
-        self, code: int, message: str | None = None, *, times: int | None = None
-    ) -> None:
-        """Answer authentication with this error; the connection stays open."""
-        with self._lock:
-            self._auth = _AuthRefusal(times, code, message)
-
-    def silent_at(self, stage: Stage | None) -> None:
-        """Never answer at this step; ``None`` ends that.
-
-        Args:
-            stage: "http": the connection is accepted and the upgrade is not answered;
-                "greeting": no "connected"; "auth", "subscription": such requests are ignored.
-
-        Raises:
-            ValueError: There is no such step.
-        """
-        if stage is not None and stage not in _STAGES:
-            msg = f"unknown stage {stage!r}; allowed are {', '.join(_STAGES)}"
-            raise ValueError(msg)
-        with self._lock:
-            self._silent = stage
-
-    def refuse_subscription(
+    def mute(
         self,
-        code: int,
+        on: bool = True,
         *,
+        market: str | None = None,
         channels: Collection[str] | None = None,
         symbols: Collection[str] | None = None,
-        times: int | None = None,
     ) -> None:
-        """Answer a subscribe request with this error and leave the subscriptions as they are.
+        """Write no data; sessions stay open, requests and pings are answered.
+
+        Without a limit it is about all data, and undoes every earlier call. With limits, the last
+        call that is about a message decides: ``mute()`` and then ``mute(False, symbols=["SPY"])``
+        leaves SPY alone. The ledger has muted messages, as written to no session.
 
         Args:
-            code: Error code.
-            channels: Only requests that name one of these; ``None`` means any.
-            symbols: Only requests that name one of these, in such a channel; ``None`` means any.
-            times: How often.
-        """
-        rule = _SubscriptionRefusal(
-            times,
-            code,
-            None if channels is None else frozenset(channels),
-            None if symbols is None else frozenset(symbols),
-        )
-        with self._lock:
-            self._subscriptions.append(rule)
+            on: Whether to hold back, or not.
+            market: Only data of this market.
+            channels: Only these channels, as the wire names them.
+            symbols: Only messages with one of these symbols.
 
-    def mute(self, on: bool = True) -> None:
-        """Write no data; sessions stay open, requests and pings are answered."""
+        Raises:
+            ValueError: There is no such market or channel, or one text stands where a collection
+                should.
+        """
+        rule = MuteRule(on, market, names("channels", channels), names("symbols", symbols))
+        _check_scope(rule)
         with self._lock:
-            self._muted = on
+            old = self._data_terms
+            mutes: tuple[MuteRule, ...]
+            if rule.about_all and market is None:
+                mutes = (rule,) if on else ()
+            else:
+                mutes = (*(each for each in old.mutes if each.scope != rule.scope), rule)
+            self._data_terms = replace(old, mutes=mutes)
+
+    def delay(self, seconds: float) -> None:
+        """Write data so many seconds later, in their order; 0 ends that, and all is written.
+
+        What is delayed enters the ledger when it is written, and goes to who is subscribed then.
+
+        Raises:
+            ValueError: The figure is negative.
+        """
+        check_seconds(seconds)
+        with self._lock:
+            self._data_terms = replace(self._data_terms, delay=seconds)
+        self._on_change()
+
+    def duplicate(self, every: int) -> None:
+        """Write every so-manieth data message twice; 0 ends that.
+
+        The copy follows the message at once. It has an entry of its own in the ledger.
+
+        Raises:
+            ValueError: The figure is negative.
+        """
+        _check_number("every", every)
+        with self._lock:
+            self._duplicate_every = self._until_duplicate = every
+
+    def reorder(self, window: int) -> None:
+        """Shuffle data messages within windows of so many; 0 ends that.
+
+        Only messages of one ``publish``, or of one frame that is played, change places, so that
+        none waits for another. The order is the same each time.
+
+        Raises:
+            ValueError: The figure is negative.
+        """
+        _check_number("window", window)
+        with self._lock:
+            self._reorder_window = window
+            self._shuffler = random.Random(0)  # noqa: S311  # the same disorder each time, no secret
+
+    def skew(self, seconds: float) -> None:
+        """Let the server's clock be off: times of data are so many seconds later; 0 ends that.
+
+        The ledger has the times that were written.
+
+        Args:
+            seconds: Negative if the clock is slow.
+
+        Raises:
+            ValueError: The figure is not finite.
+        """
+        check_seconds(abs(seconds))
+        with self._lock:
+            self._skew_ns = round(seconds * SECOND)
 
     def refuse_connections(self, on: bool = True) -> None:
         """Close the listening socket, so that new connections are refused; open ones live on.
@@ -173,11 +145,6 @@ class Faults:
             self._refusing = on
         self._on_refuse_connections(on)
 
-    def garbage_greeting(self, data: bytes) -> None:
-        """Send these bytes as the first frame, instead of "connected"."""
-        with self._lock:
-            self._garbage = data
-
     def stop_reading(self, on: bool = True) -> None:
         """Be a dead peer: neither read from nor write to the connections that are open now.
 
@@ -185,10 +152,26 @@ class Faults:
         """
         self._on_stop_reading(on)
 
-    def partial_acknowledgement(self, symbols: Iterable[str]) -> None:
-        """Leave these symbols out: neither subscribed nor acknowledged, without an error."""
+    def read_slowly(self, bytes_per_second: float | None) -> None:
+        """Take what clients send, requests and pings alike, at this pace; ``None`` ends that.
+
+        Each connection has the pace for itself. What a client sends beyond waits in its own
+        buffers.
+
+        Raises:
+            ValueError: The figure is not positive.
+        """
+        if bytes_per_second is not None and not 0 < bytes_per_second < float("inf"):
+            msg = f"bytes_per_second must be positive, and not {bytes_per_second!r}"
+            raise ValueError(msg)
         with self._lock:
-            self._unacknowledged = frozenset(symbols)
+            self._read_rate = bytes_per_second
+        self._on_change()
+
+    def ignore_pings(self, on: bool = True) -> None:
+        """Answer no pings; requests are answered and data written."""
+        with self._lock:
+            self._ignoring_pings = on
 
     def clear(self) -> None:
         """No faults any more."""
@@ -196,52 +179,22 @@ class Faults:
             self._reset()
         self._on_refuse_connections(False)
         self._on_stop_reading(False)
+        self._on_change()
 
-    def is_silent_at(self, stage: Stage) -> bool:
-        """Whether this step is not answered."""
-        with self._lock:
-            return self._silent == stage
 
-    @property
-    def muted(self) -> bool:
-        """Whether no data is written."""
-        with self._lock:
-            return self._muted
+def _check_scope(rule: MuteRule) -> None:
+    if rule.market is not None and rule.market not in MARKETS:
+        msg = f"unknown market {rule.market!r}; allowed are {', '.join(MARKETS)}"
+        raise ValueError(msg)
+    markets = MARKETS.values() if rule.market is None else [MARKETS[rule.market]]
+    known = {channel for market in markets for channel in market.channels}
+    unknown = (rule.channels or frozenset()) - known
+    if unknown:
+        msg = f"unknown channels {sorted(unknown)}; allowed are {', '.join(sorted(known))}"
+        raise ValueError(msg)
 
-    @property
-    def refusing_connections(self) -> bool:
-        """Whether new connections are refused."""
-        with self._lock:
-            return self._refusing
 
-    @property
-    def greeting(self) -> bytes | None:
-        """What to send instead of "connected"."""
-        with self._lock:
-            return self._garbage
-
-    @property
-    def unacknowledged(self) -> frozenset[str]:
-        """Symbols to leave out."""
-        with self._lock:
-            return self._unacknowledged
-
-    def next_http_refusal(self) -> HttpRefusal | None:
-        """How to refuse this upgrade, if at all; uses the fault up once."""
-        with self._lock:
-            return self._http if self._http is not None and self._http.use() else None
-
-    def next_auth_refusal(self) -> tuple[int, str | None] | None:
-        """Code and text to refuse this authentication with; uses the fault up once."""
-        with self._lock:
-            if self._auth is not None and self._auth.use():
-                return self._auth.code, self._auth.message
-            return None
-
-    def next_subscription_refusal(self, wanted: Collection[tuple[str, str]]) -> int | None:
-        """Code to refuse this request with; uses the fault up once."""
-        with self._lock:
-            for rule in self._subscriptions:
-                if rule.matches(wanted) and rule.use():
-                    return rule.code
-            return None
+def _check_number(name: str, value: int) -> None:
+    if value < 0:
+        msg = f"{name} must be zero or more, and not {value!r}"
+        raise ValueError(msg)

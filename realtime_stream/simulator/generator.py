@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from realtime_stream.simulator.bars import BarTotals, Print, trading_day_start
@@ -37,7 +38,7 @@ class SyntheticSession:
     """Pairs of (time, message) in the order in which a server would send them.
 
     Each symbol has quotes and trades at random moments; after each minute its bar and its daily
-    bar so far; now and then a trade that is reported after the bar, and half a minute later the
+    bar so far; now and then trades that are reported after the bar, and half a minute later the
     updated bar. Bars agree exactly with the trades: odd lots count for volume only. Within a
     symbol and channel the times of quotes and trades strictly increase.
 
@@ -55,6 +56,7 @@ class SyntheticSession:
         minutes: int,
         quotes_per_minute: int = 120,
         trades_per_minute: int = 30,
+        late_trades_per_minute: int = 0,
         market: str = "stocks",
     ) -> None:
         """Describe the session.
@@ -66,11 +68,18 @@ class SyntheticSession:
             minutes: How many minutes it has, the first one included.
             quotes_per_minute: Quotes per symbol and minute.
             trades_per_minute: Trades per symbol and minute, not counting late ones.
+            late_trades_per_minute: Trades per symbol and minute that are reported after the
+                minute's bar, with an updated bar to follow; 0 is one in some of the minutes. The
+                last minute has none.
             market: "stocks" or "crypto".
 
         Raises:
-            ValueError: ``start`` has no time zone, or the market is another one.
+            ValueError: ``start`` has no time zone, a figure is negative, or the market is another
+                one.
         """
+        if min(quotes_per_minute, trades_per_minute, late_trades_per_minute) < 0:
+            msg = "quotes and trades per minute must be zero or more"
+            raise ValueError(msg)
         if market not in SIZE_SCALES:
             msg = f"market {market!r} cannot be made up; allowed are {', '.join(SIZE_SCALES)}"
             raise ValueError(msg)
@@ -80,6 +89,7 @@ class SyntheticSession:
         self._minutes = minutes
         self._quotes = quotes_per_minute
         self._trades = trades_per_minute
+        self._late_trades = late_trades_per_minute
         self._market = market
 
     def __iter__(self) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -87,8 +97,7 @@ class SyntheticSession:
         makers = [
             _SymbolSession(
                 Walk(self._seed, symbol, self._market),
-                self._quotes,
-                self._trades,
+                _Rates(self._quotes, self._trades, self._late_trades),
                 SIZE_SCALES[self._market],
             )
             for symbol in self._symbols
@@ -107,13 +116,21 @@ class SyntheticSession:
                 yield t_ns, message
 
 
+@dataclass(frozen=True, slots=True)
+class _Rates:
+    """Messages a minute; without late trades, there is one in some of the minutes."""
+
+    quotes: int
+    trades: int
+    late_trades: int
+
+
 class _SymbolSession:
     """What one symbol sends, minute by minute."""
 
-    def __init__(self, walk: Walk, quotes: int, trades: int, size_scale: int) -> None:
+    def __init__(self, walk: Walk, rates: _Rates, size_scale: int) -> None:
         self._walk = walk
-        self._quotes = quotes
-        self._trades = trades
+        self._rates = rates
         self._size_scale = size_scale
         self._day = 0
         self._daily = BarTotals()
@@ -137,13 +154,15 @@ class _SymbolSession:
             yield bar_at, self._bar("b", bar, begin)
         if self._daily.exists:
             yield bar_at + _DAILY_DELAY, self._bar("d", self._daily, self._day)
-        if self._trades and not last and rng.random() < _LATE_SHARE:
-            yield from self._late(begin, bar)
+        if self._rates.trades and not last:
+            late = self._rates.late_trades or int(rng.random() < _LATE_SHARE)
+            if late:
+                yield from self._late(begin, bar, late)
 
     def _moments(self) -> list[tuple[int, bool]]:
         rng = self._walk.rng
-        quotes = rng.sample(_QUOTES, self._quotes)
-        trades = rng.sample(_TRADES, self._trades)
+        quotes = rng.sample(_QUOTES, self._rates.quotes)
+        trades = rng.sample(_TRADES, self._rates.trades)
         return sorted([(at, False) for at in quotes] + [(at, True) for at in trades])
 
     def _trade(self, t_ns: int, bar: BarTotals) -> dict[str, Any]:
@@ -151,10 +170,12 @@ class _SymbolSession:
         self._count(meaning, bar)
         return message
 
-    def _late(self, begin: int, bar: BarTotals) -> Iterator[_Event]:
+    def _late(self, begin: int, bar: BarTotals, count: int) -> Iterator[_Event]:
         rng = self._walk.rng
-        t_ns = begin + rng.choice(_LATE_TRADES)
-        yield begin + _MINUTE + rng.randint(*_LATE_DELAY), self._trade(t_ns, bar)
+        offsets = sorted(rng.sample(_LATE_TRADES, count))
+        delays = sorted(rng.randint(*_LATE_DELAY) for _ in range(count))
+        for offset, delay in zip(offsets, delays, strict=True):
+            yield begin + _MINUTE + delay, self._trade(begin + offset, bar)
         if bar.exists:
             yield begin + _MINUTE + _UPDATE_DELAY, self._bar("u", bar, begin)
 

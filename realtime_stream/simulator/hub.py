@@ -4,36 +4,38 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import os
 import socket
 import struct
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final, cast
 
-from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
+from realtime_stream.simulator.closing import ABNORMAL_CLOSURE
+from realtime_stream.simulator.connection import Connection, connection_class
 from realtime_stream.simulator.endpoints import ENDPOINTS
-from realtime_stream.simulator.session import Host, Rules, Session
-from realtime_stream.simulator.wire import Message, encode_frame, error
+from realtime_stream.simulator.host import Host, Rules
+from realtime_stream.simulator.publisher import Publisher
+from realtime_stream.simulator.session import Session
+from realtime_stream.simulator.wire import error
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
+    from websockets.asyncio.server import ServerConnection
     from websockets.http11 import Request, Response
 
-    from realtime_stream.simulator.faults import Faults
+    from realtime_stream.simulator.fault_state import FaultState
     from realtime_stream.simulator.ledger import Ledger
     from realtime_stream.simulator.observation import Observation
 
 __all__ = ["Hub"]
 
 _RESET_ON_CLOSE: Final = struct.pack("hh" if os.name == "nt" else "ii", 1, 0)  # l_onoff, l_linger
-_ABNORMAL_CLOSURE: Final = 1006
 _GOING_AWAY: Final = 1001
 _GRACE: Final = 0.2  # seconds for clients to take part in the closing handshake at the end
 
 
-def _abort(connection: ServerConnection, *, reset: bool = False) -> None:
+def _abort(connection: Connection, *, reset: bool = False) -> None:
     """End the TCP connection without a close frame, if wanted with a reset."""
     if reset:
         tcp = connection.transport.get_extra_info("socket")
@@ -42,65 +44,60 @@ def _abort(connection: ServerConnection, *, reset: bool = False) -> None:
 
 
 class Hub:
-    """Thread safety: used by the simulator's thread only."""
+    """Thread safety: used by the simulator's thread only.
+
+    Attributes:
+        publisher: Writes data to the sessions.
+    """
 
     def __init__(
-        self, rules: Rules, faults: Faults, observation: Observation, ledger: Ledger
+        self, rules: Rules, faults: FaultState, observation: Observation, ledger: Ledger
     ) -> None:
         """Args: what is allowed, what to do wrong, and where to tell what happens."""
         self._faults = faults
         self._observation = observation
-        self._ledger = ledger
+        self.publisher = Publisher(faults, observation, ledger, self._audience)
         self._host = Host(rules, faults, observation, self._holders, self._end, self._pulse)
-        self._connections: set[ServerConnection] = set()  # each until it is lost
-        self._ended: set[ServerConnection] = set()  # those of them that are being closed
-        self._upgraded: dict[ServerConnection, Session] = {}  # those whose path was accepted
+        self._connections: set[Connection] = set()  # each until it is lost
+        self._ended: set[Connection] = set()  # those of them that are being closed
+        self._upgraded: dict[Connection, Session] = {}  # those whose path was accepted
         self._sessions: list[Session] = []  # those that are served
         self._handshakes = 0
         self._closing: set[asyncio.Task[None]] = set()
         self._subscribed = asyncio.Event()
+        self._stirred = asyncio.Event()  # a connection is lost, or the faults are others
+        self._held: list[tuple[str, str, float]] = []  # path, key, and when the session ended
 
-    def connection_class(self) -> type[ServerConnection]:
+    def connection_class(self) -> type[Connection]:
         """The class of this hub's connections."""
-        hub = self
-
-        class Connection(ServerConnection):
-            def __init__(self, *args: Any, **kwargs: Any) -> None:
-                super().__init__(*args, **kwargs)
-                hub.accepted()
-
-            def connection_made(self, transport: asyncio.BaseTransport) -> None:
-                hub.connected(self)
-                super().connection_made(transport)
-
-            def connection_lost(self, exc: Exception | None) -> None:
-                super().connection_lost(exc)
-                hub.lost(self)
-
-        return Connection
+        return connection_class(self, self._faults)
 
     def accepted(self) -> None:
         """There is a TCP connection; over TLS its handshake is still to come."""
         self._observation.count("attempts")
 
-    def connected(self, connection: ServerConnection) -> None:
+    def connected(self, connection: Connection) -> None:
         """The connection can be written to."""
         self._connections.add(connection)
 
-    def lost(self, connection: ServerConnection) -> None:
+    def lost(self, connection: Connection) -> None:
         """The connection is no more."""
         self._connections.remove(connection)
         self._ended.discard(connection)
         session = self._upgraded.pop(connection, None)
         if session is not None:
             self._forget(session)
+        self._stir()
 
     async def process_request(
-        self, connection: ServerConnection, request: Request
+        self, server_connection: ServerConnection, request: Request
     ) -> Response | None:
         """Decide about an upgrade: refuse it, leave it unanswered, or let it happen."""
+        connection = cast("Connection", server_connection)
         if self._faults.is_silent_at("http"):
             await connection.wait_closed()
+        await self._delay_upgrade(connection)
+        if connection not in self._connections:
             return None
         refusal = self._faults.next_http_refusal()
         if refusal is not None:
@@ -114,8 +111,19 @@ class Hub:
         self._upgraded[connection] = Session(connection, endpoint, request.headers, self._host)
         return None
 
-    async def handle(self, connection: ServerConnection) -> None:
+    async def _delay_upgrade(self, connection: Connection) -> None:
+        loop = asyncio.get_running_loop()
+        came = loop.time()
+        while connection in self._connections:
+            remaining = came + self._faults.answer_delay("http") - loop.time()
+            if remaining <= 0:
+                return
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stirred.wait(), remaining)
+
+    async def handle(self, server_connection: ServerConnection) -> None:
         """Serve a connection from the completed upgrade to its end."""
+        connection = cast("Connection", server_connection)
         session = self._upgraded[connection]
         self._handshakes += 1
         self._observation.count("handshakes")
@@ -125,36 +133,12 @@ class Hub:
             async for data in connection:
                 session.receive(data)
 
-    def publish(self, messages: Sequence[Message], market: str, feed: str | None) -> None:
-        """Write each session its share of the messages in one frame, and enter them all."""
-        counts = [0] * len(messages)
-        frames: list[tuple[Session, bytes | str]] = []
-        for session in [] if self._faults.muted else self._audience(market, feed):
-            wanted = [n for n, each in enumerate(messages) if session.subscriptions.wants(each)]
-            if wanted and session.writable:
-                codec = session.codec
-                encoded = [messages[n].encoded(codec) for n in wanted]
-                frames.append((session, encode_frame(encoded, codec)))
-                for n in wanted:
-                    counts[n] += 1
-        # Before they are written: whoever has received a message finds it in the ledger.
-        self._ledger.record(zip(messages, counts, strict=True))
-        for session, frame in frames:
-            session.write(frame)
-        self._observation.touch()
-
-    def publish_raw(self, data: bytes | str) -> None:
-        """Write this frame to every authenticated session."""
-        if not self._faults.muted:
-            for session in self._audience():
-                session.write(data)
-
-    def send_error(self, code: int, text: str | None) -> None:
+    def send_error(self, code: int, message: str | None = None) -> None:
         """Write an error to every session."""
         for session in list(self._sessions):
-            session.control(error(code, text))
+            session.control(error(code, message))
 
-    async def drop(self, code: int | None, reason: str) -> int:
+    async def drop(self, code: int | None = 1000, reason: str = "") -> int:
         """End every connection; tell how many."""
         connections = [each for each in self._connections if each not in self._ended]
         for connection in connections:
@@ -167,8 +151,18 @@ class Hub:
         for session in self._sessions:
             session.freeze(on=on)
 
+    def faults_changed(self) -> None:
+        """What waits because of a fault may wait no longer."""
+        self.publisher.faults_changed()
+        for connection in self._connections:
+            connection.faults_changed()
+        for session in list(self._sessions):
+            session.faults_changed()
+        self._stir()
+
     async def shut_down(self) -> None:
         """End every connection, within a moment whatever the clients do."""
+        self.publisher.flush()
         await self.drop(_GOING_AWAY, "")
         await self._until_lost(_GRACE)
         for connection in list(self._connections):
@@ -194,9 +188,15 @@ class Hub:
         ]
 
     def _holders(self, path: str, key: str) -> int:
-        return sum(
-            session.key == key and session.endpoint.path == path for session in self._sessions
-        )
+        since = asyncio.get_running_loop().time() - self._faults.slot_hold
+        self._held = [each for each in self._held if each[2] > since]
+        open_ones = ((session.endpoint.path, session.key) for session in self._sessions)
+        held_ones = ((each[0], each[1]) for each in self._held)
+        return sum(place == (path, key) for place in itertools.chain(open_ones, held_ones))
+
+    def _stir(self) -> None:
+        self._stirred.set()
+        self._stirred = asyncio.Event()
 
     def _pulse(self) -> None:
         self._subscribed.set()
@@ -204,15 +204,15 @@ class Hub:
 
     def _end(self, session: Session, code: int | None) -> None:
         # A client that is dropped for its own fault gets what is on its way; no reset.
-        self._end_connection(session.connection, _ABNORMAL_CLOSURE if code is None else code, "")
+        self._end_connection(session.connection, ABNORMAL_CLOSURE if code is None else code, "")
 
-    def _end_connection(self, connection: ServerConnection, code: int | None, reason: str) -> None:
+    def _end_connection(self, connection: Connection, code: int | None, reason: str) -> None:
         session = self._upgraded.get(connection)
         serving = session is not None and session in self._sessions and not session.frozen
         if session is not None:
             self._forget(session)
         self._ended.add(connection)
-        if code is None or code == _ABNORMAL_CLOSURE or not serving:
+        if code is None or code == ABNORMAL_CLOSURE or not serving:
             _abort(connection, reset=code is None)
             return
         task = asyncio.get_running_loop().create_task(connection.close(code, reason))
@@ -223,6 +223,9 @@ class Hub:
         session.close()
         if session in self._sessions:
             self._sessions.remove(session)
+            if session.key is not None and self._faults.slot_hold > 0:
+                ended = asyncio.get_running_loop().time()
+                self._held.append((session.endpoint.path, session.key, ended))
 
     async def _until_lost(self, seconds: float) -> None:
         waits = [asyncio.ensure_future(each.wait_closed()) for each in self._connections]

@@ -74,6 +74,18 @@ class Ledger:
             totals[channel] += count
         return dict(totals)
 
+    def newest_ns(self, channel: str, symbol: str) -> int | None:
+        """Time of the last message of this channel and symbol, or else of the last of any."""
+        with self._lock:
+            entries = self._entries
+            if (channel, symbol) not in self._counts:
+                return entries[-1].t_ns if entries else None
+            return next(
+                each.t_ns
+                for each in reversed(entries)
+                if each.symbol == symbol and each.channel == channel
+            )
+
     def write(self, path: str | Path) -> None:
         """Write the entries as JSON Lines; an existing file is replaced.
 

@@ -59,11 +59,29 @@ class Listener:
         self._ssl_context = ssl_context
         self._hub = hub
         self._server: Server | None = None
+        self._changing = asyncio.Lock()  # held while the socket changes, one change at a time
+        self._closed = False
 
     async def open(self) -> None:
-        """Listen, if it does not yet."""
-        if self._server is not None:
-            return
+        """Listen, if it does not yet and is not closed."""
+        async with self._changing:
+            if self._server is None and not self._closed:
+                await self._listen()
+
+    async def close(self) -> None:
+        """Close the listening socket for good; connections stay as they are."""
+        async with self._changing:
+            self._closed = True
+            await self._close()
+
+    async def refuse(self) -> None:
+        """Close the listening socket but keep its port."""
+        async with self._changing:
+            if self._server is not None:
+                await self._close()
+                self._bound = bind(self._host, self._port)
+
+    async def _listen(self) -> None:
         self._server = await serve(
             self._hub.handle,
             sock=self._bound,
@@ -78,19 +96,17 @@ class Listener:
         )
         self._bound = None
 
-    async def close(self) -> None:
-        """Close the listening socket; connections stay as they are."""
+    async def _close(self) -> None:
         if self._server is not None:
             server, self._server = self._server, None
+            # First let what is being accepted become a connection: a transport whose server is
+            # closed before it is attached stays open with nobody to close it (CPython 3.11).
+            for listening in server.sockets:
+                asyncio.get_running_loop().remove_reader(listening.fileno())
+            await asyncio.sleep(0)
             server.close(close_connections=False)
             while server.is_serving():
                 await asyncio.sleep(0)
         if self._bound is not None:
             self._bound.close()
             self._bound = None
-
-    async def refuse(self) -> None:
-        """Close the listening socket but keep its port."""
-        if self._server is not None:
-            await self.close()
-            self._bound = bind(self._host, self._port)

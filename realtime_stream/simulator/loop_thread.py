@@ -24,12 +24,13 @@ class _Running:
 
 
 class LoopThread:
-    """Thread safety: every method may be called from any thread but its own."""
+    """Thread safety: every method may be called from any thread; what waits, not from its own."""
 
     def __init__(self) -> None:
         """Not running."""
         self._lock = threading.RLock()  # held while the loop is waited for, so that it stays
         self._now: _Running | None = None
+        self._begun: list[asyncio.Task[Any]] = []  # touched by the thread itself only
 
     @property
     def running(self) -> bool:
@@ -68,6 +69,22 @@ class LoopThread:
         with self._lock:
             loop = self._running().loop
             return asyncio.run_coroutine_threadsafe(work(), loop).result()
+
+    def carry_out(self, work: Callable[[], Coroutine[Any, Any, object]]) -> None:
+        """As :meth:`run`; on the loop's own thread, begin it only, see :meth:`take_begun`.
+
+        Raises:
+            RuntimeError: Not running.
+        """
+        if threading.current_thread() is self._running().thread:
+            self._begun.append(asyncio.get_running_loop().create_task(work()))
+        else:
+            self.run(work)
+
+    def take_begun(self) -> list[asyncio.Task[Any]]:
+        """What was begun on the loop's own thread since the last call of this there."""
+        begun, self._begun = self._begun, []
+        return begun
 
     def post(self, callback: Callable[..., object], *args: object) -> None:
         """Have a callback called on the loop, after those posted before.

@@ -121,7 +121,7 @@ class PlaybackHandle:
             await self._publish(frame, hub)
 
     async def _publish(self, frame: list[Message], hub: Hub) -> None:
-        hub.publish(frame, self._pace.market, self._pace.feed)
+        hub.publisher.play(frame, self._pace.market, self._pace.feed)
         self._published += len(frame)
         await asyncio.sleep(0)  # others have their turn however fast it goes
         while math.isinf(self._pace.speed) and hub.backlog() > _MAX_BACKLOG:

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import itertools
+import math
 import threading
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
-from websockets.exceptions import ProtocolError
-from websockets.frames import Close
-
+from realtime_stream.simulator.closing import check_close
 from realtime_stream.simulator.endpoints import endpoint_for
+from realtime_stream.simulator.fault_player import FaultScriptHandle, FaultScripts
+from realtime_stream.simulator.fault_script import Fault, check_script
 from realtime_stream.simulator.faults import Faults
+from realtime_stream.simulator.garbage import check_garbage
+from realtime_stream.simulator.host import Rules
 from realtime_stream.simulator.hub import Hub
 from realtime_stream.simulator.ledger import Ledger
 from realtime_stream.simulator.listener import Listener, bind
 from realtime_stream.simulator.loop_thread import LoopThread
 from realtime_stream.simulator.observation import Observation, SessionInfo
 from realtime_stream.simulator.playback import Pace, PlaybackHandle
-from realtime_stream.simulator.session import Rules
 from realtime_stream.simulator.wire import prepare
 
 if TYPE_CHECKING:
@@ -32,8 +34,6 @@ __all__ = ["SIMULATOR_KEY", "SIMULATOR_SECRET", "AlpacaSimulator"]
 SIMULATOR_KEY: Final = "SIMULATOR-KEY"
 SIMULATOR_SECRET: Final = "simulator-secret"  # noqa: S105  # opens nothing but the simulator
 
-_ABNORMAL_CLOSURE: Final = 1006
-_MAX_REASON: Final = 123  # bytes, RFC 6455
 _ANY_ADDRESS: Final = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # what to dial, not what to bind
 _instances: Final = itertools.count(1)
 
@@ -110,8 +110,11 @@ class AlpacaSimulator:
         self._observation = Observation()
         self.ledger = Ledger()
         self.faults = Faults(
-            on_refuse_connections=self._refuse_connections, on_stop_reading=self._stop_reading
+            on_refuse_connections=self._refuse_connections,
+            on_stop_reading=self._stop_reading,
+            on_change=self._faults_changed,
         )
+        self._scripts = FaultScripts(self.faults, self._thread)
 
     def __enter__(self) -> Self:
         """Start."""
@@ -193,7 +196,9 @@ class AlpacaSimulator:
         prepared = [prepare(message, market) for message in messages]
         for message in prepared:
             message.encoded("msgpack")  # here, so that the caller is told what cannot be encoded
-        self._post("publish", prepared, market, feed)
+        faults, publisher = self.faults, self._running_hub().publisher
+        disturbed = faults.disturbed(prepared)
+        self._thread.post(publisher.publish, disturbed, market, feed, faults.data_terms)
 
     def publish_raw(self, data: bytes | str) -> None:
         """Send this as it is to every authenticated session, as a binary or a text frame.
@@ -201,7 +206,23 @@ class AlpacaSimulator:
         Raises:
             RuntimeError: Not running.
         """
-        self._post("publish_raw", data)
+        self._thread.post(self._running_hub().publisher.publish_raw, data, self.faults.data_terms)
+
+    def send_garbage(self, kind: str) -> None:
+        """Send a frame that no server should send, in each authenticated session's own codec.
+
+        Garbage that consists of market events goes only to sessions that are subscribed to such,
+        and enters the ledger; other garbage goes to every session and does not.
+
+        Args:
+            kind: One of :data:`~realtime_stream.simulator.GARBAGE`.
+
+        Raises:
+            ValueError: There is no such kind.
+            RuntimeError: Not running.
+        """
+        check_garbage(kind)
+        self._thread.post(self._running_hub().publisher.send_garbage, kind, self.faults.data_terms)
 
     def send_error(self, code: int, message: str | None = None) -> None:
         """Send an error to every open session, by default with Alpaca's text for the code.
@@ -209,7 +230,7 @@ class AlpacaSimulator:
         Raises:
             RuntimeError: Not running.
         """
-        self._post("send_error", code, message)
+        self._thread.post(self._running_hub().send_error, code, message)
 
     def drop(self, code: int | None = 1000, reason: str = "") -> int:
         """Close every open connection; what was published before is sent first.
@@ -226,8 +247,7 @@ class AlpacaSimulator:
             ValueError: Such a code or reason cannot be sent.
             RuntimeError: Not running.
         """
-        if code not in (None, _ABNORMAL_CLOSURE):
-            _check_close(code, reason)
+        check_close(code, reason)
         return self._thread.run(lambda: self._running_hub().drop(code, reason))
 
     def play(
@@ -270,6 +290,27 @@ class AlpacaSimulator:
         handle = PlaybackHandle(pace, self._thread.post, on_change)
         self._thread.post(lambda: handle.begin(source, self._running_hub()))
         return handle
+
+    def play_faults(
+        self, script: Iterable[tuple[float, Fault]], *, speed: float = 1.0
+    ) -> FaultScriptHandle:
+        """Apply faults when their time has come.
+
+        Args:
+            script: Pairs of seconds, counted from now, and :func:`fault`; in any order, those of
+                one moment in theirs.
+            speed: Seconds of the script per second.
+
+        Raises:
+            ValueError: A figure is negative, not finite, or, of the speed, zero.
+            TypeError: Something in the script is not a fault.
+            RuntimeError: Not running.
+        """
+        if not 0 < speed < math.inf:
+            msg = f"speed must be positive, and not {speed!r}"
+            raise ValueError(msg)
+        timed = [(seconds / speed, each) for seconds, each in check_script(script)]
+        return self._scripts.play(timed, self._running_hub())
 
     @property
     def attempts(self) -> int:
@@ -314,9 +355,6 @@ class AlpacaSimulator:
             raise RuntimeError(msg)
         return self._hub
 
-    def _post(self, method: str, *args: object) -> None:
-        self._thread.post(getattr(self._running_hub(), method), *args)
-
     async def _open(self, bound: socket.socket) -> None:
         self._hub = Hub(self._rules, self.faults, self._observation, self.ledger)
         self._listener = Listener(bound, self._host, self._ssl_context, self._hub)
@@ -324,6 +362,7 @@ class AlpacaSimulator:
             await self._listener.open()
 
     async def _shut_down(self) -> None:
+        self._scripts.end_all()
         if self._listener is not None:
             await self._listener.close()
         await self._running_hub().shut_down()
@@ -331,19 +370,12 @@ class AlpacaSimulator:
     def _refuse_connections(self, on: bool) -> None:
         listener = self._listener
         if self._thread.running and listener is not None:
-            self._thread.run(listener.refuse if on else listener.open)
+            self._thread.carry_out(listener.refuse if on else listener.open)
 
     def _stop_reading(self, on: bool) -> None:
         if self._thread.running:
-            self._thread.run(lambda: self._running_hub().freeze(on))
+            self._thread.carry_out(lambda: self._running_hub().freeze(on))
 
-
-def _check_close(code: int, reason: str) -> None:
-    try:
-        Close(code, reason).check()
-    except ProtocolError as exc:
-        msg = f"close code {code} cannot be sent"
-        raise ValueError(msg) from exc
-    if len(reason.encode()) > _MAX_REASON:
-        msg = f"a close reason has at most {_MAX_REASON} bytes"
-        raise ValueError(msg)
+    def _faults_changed(self) -> None:
+        if self._thread.running:
+            self._thread.post(lambda: self._running_hub().faults_changed())

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-from dataclasses import dataclass
+import contextlib
 from typing import TYPE_CHECKING, Any, Final
 
-from websockets.asyncio.server import ServerConnection, broadcast
+from websockets.asyncio.server import broadcast
+from websockets.exceptions import ConnectionClosed
 from websockets.protocol import State
 
-from realtime_stream.simulator.observation import Observation, SessionInfo
+from realtime_stream.simulator.delay_line import DelayLine
+from realtime_stream.simulator.observation import SessionInfo
 from realtime_stream.simulator.subscriptions import RequestError, Subscriptions, requested
+from realtime_stream.simulator.upgrade import codec_of, credentials_of
 from realtime_stream.simulator.wire import (
-    Codec,
     decode_request,
     encode_frame,
     encode_object,
@@ -22,70 +23,18 @@ from realtime_stream.simulator.wire import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Mapping
 
     from websockets.datastructures import Headers
 
+    from realtime_stream.simulator.connection import Connection
     from realtime_stream.simulator.endpoints import Endpoint
-    from realtime_stream.simulator.faults import Faults
+    from realtime_stream.simulator.garbage import RawFrame
+    from realtime_stream.simulator.host import Host
 
-__all__ = ["Host", "Rules", "Session"]
+__all__ = ["Session"]
 
 _NORMAL_CLOSURE: Final = 1000
-
-
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """What the server allows; see the arguments of the simulator."""
-
-    credentials: Mapping[str, str]
-    connection_limit: int
-    symbol_limit: int | None
-    auth_timeout: float
-    refused_feeds: Collection[str]
-    terse_acknowledgements: bool
-    buffer_limit: int
-
-
-@dataclass(frozen=True, slots=True)
-class Host:
-    """What a session needs of the server around it.
-
-    Attributes:
-        rules: What is allowed.
-        faults: What to do wrong.
-        observation: Where to tell what happens.
-        holders: How many sessions are authenticated with this key at this path.
-        end: Ends a session with a close code, or without a close frame if it is ``None``.
-        subscribed: Told after each change of subscriptions.
-    """
-
-    rules: Rules
-    faults: Faults
-    observation: Observation
-    holders: Callable[[str, str], int]
-    end: Callable[[Session, int | None], None]
-    subscribed: Callable[[], None]
-
-
-def _header_credentials(headers: Headers) -> tuple[str, str] | None:
-    """Credentials of the HTTP upgrade, if it has any; empty ones if they cannot be read."""
-    keys = headers.get_all("APCA-API-KEY-ID")
-    if keys:
-        return keys[0], "".join(headers.get_all("APCA-API-SECRET-KEY"))
-    scheme, _, encoded = "".join(headers.get_all("Authorization")).partition(" ")
-    if scheme.lower() != "basic":
-        return None
-    try:
-        key, _, secret = base64.b64decode(encoded, validate=True).decode().partition(":")
-    except ValueError:
-        return "", ""
-    return key, secret
-
-
-def _codec(headers: Headers) -> Codec:
-    content_type = "".join(headers.get_all("Content-Type")).partition(";")[0].strip().lower()
-    return "msgpack" if content_type == "application/msgpack" else "json"
 
 
 class Session:
@@ -102,22 +51,24 @@ class Session:
     """
 
     def __init__(
-        self, connection: ServerConnection, endpoint: Endpoint, headers: Headers, host: Host
+        self, connection: Connection, endpoint: Endpoint, headers: Headers, host: Host
     ) -> None:
         """Args: the ``connection`` with its upgrade's ``headers``, and the server around it."""
         self.connection = connection
         self.endpoint = endpoint
-        self.codec = _codec(headers)
+        self.codec = codec_of(headers)
         self.key: str | None = None
         self.closed = False
         self.frozen = False
         self.subscriptions = Subscriptions(endpoint)
         self._host = host
         self._id = 0
-        self._credentials = _header_credentials(headers)
+        self._credentials = credentials_of(headers)
         self._over_limit = False
         self._unanswered = False
         self._auth_deadline: asyncio.TimerHandle | None = None
+        self._answers = DelayLine()
+        self._garbage: asyncio.Task[None] | None = None
 
     def open(self, session_id: int) -> None:
         """The upgrade is complete: greet, and authenticate if the headers had credentials."""
@@ -127,31 +78,25 @@ class Session:
         self._auth_deadline = asyncio.get_running_loop().call_later(
             host.rules.auth_timeout, self._auth_expired
         )
-        if host.faults.is_silent_at("greeting"):
-            self._unanswered = True
-            return
-        garbage = host.faults.greeting
-        if garbage is None:
-            self.control(success("connected"))
-        else:
-            self.write(garbage)
-        if self._credentials is not None:
-            self._authenticate(*self._credentials)
+        self._answers.put(host.faults.answer_delay("greeting"), self._greet)
 
     def close(self) -> None:
         """The server has done with it: it holds no place and gets no data any more."""
         self.closed = True
         if self._auth_deadline is not None:
             self._auth_deadline.cancel()
+        self._answers.cancel()
         self._host.observation.remove(self._id)
 
     def freeze(self, *, on: bool) -> None:
         """Begin or end to act as if the peer were out of reach."""
         self.frozen = on
-        if on:
-            self.connection.transport.pause_reading()
-        else:
-            self.connection.transport.resume_reading()
+        self.connection.freeze(on=on)
+
+    def faults_changed(self) -> None:
+        """Answers may have waited long enough."""
+        if not self._host.faults.delays_answers:
+            self._answers.flush()
 
     def receive(self, data: bytes | str) -> None:
         """Answer a client's message."""
@@ -159,17 +104,18 @@ class Session:
             return
         request = decode_request(data, self.codec)
         if request is None:
-            self.control(error(400))
+            self._refuse(400)
             return
         masked = {**request, "secret": "***"} if "secret" in request else request
         self._host.observation.receive(masked)
         match request.get("action"):
             case "auth":
-                self._auth_requested(request)
+                self._auth_requested(request.get("key"), request.get("secret"))
             case "subscribe" | "unsubscribe" as action:
-                self._change(action, request)
+                delay = self._host.faults.answer_delay("subscription")
+                self._answers.put(delay, lambda: self._change(action, request))
             case _:
-                self.control(error(400))
+                self._refuse(400)
 
     def control(self, message: dict[str, object]) -> None:
         """Send a control message; it has a frame of its own."""
@@ -194,20 +140,61 @@ class Session:
             broadcast((self.connection,), slow)
             self._host.end(self, None)
 
+    def write_data(self, frame: bytes | str) -> None:
+        """Send a frame of data, if that is possible."""
+        if self.writable:
+            fault = self._host.faults.next_error_at("data")
+            if fault is not None:
+                self.control(error(*fault))
+            self.write(frame)
+
+    def write_garbage(self, frame: RawFrame) -> None:
+        """Send this frame as it is, if that is possible."""
+        if not frame.text:
+            self.write_data(frame.data)
+            return
+        try:
+            self.write_data(frame.data.decode())
+        except UnicodeDecodeError:
+            # Only this way takes bytes for text without a look at them.
+            self._garbage = asyncio.get_running_loop().create_task(self._write_text(frame.data))
+
+    async def _write_text(self, data: bytes) -> None:
+        with contextlib.suppress(ConnectionClosed):
+            await self.connection.send(data, text=True)
+
     @property
     def backlog(self) -> int:
         """Bytes that the client has not taken yet."""
         return self.connection.transport.get_write_buffer_size()
 
-    def _auth_requested(self, request: Mapping[str, Any]) -> None:
-        key, secret = request.get("key"), request.get("secret")
-        if isinstance(key, str) and isinstance(secret, str):
-            self._authenticate(key, secret)
+    def _refuse(self, code: int) -> None:
+        self._answers.put(0, lambda: self.control(error(code)))
+
+    def _greet(self) -> None:
+        faults = self._host.faults
+        if faults.is_silent_at("greeting"):
+            self._unanswered = True
+            return
+        garbage, fault = faults.greeting, faults.next_error_at("greeting")
+        if fault is not None:
+            self.control(error(*fault))
+        elif garbage is not None:
+            self.write(garbage)
         else:
-            self.control(error(400))
+            self.control(success("connected"))
+        if self._credentials is not None:
+            self._auth_requested(*self._credentials)
+
+    def _auth_requested(self, key: object, secret: object) -> None:
+        if not (isinstance(key, str) and isinstance(secret, str)):
+            self._refuse(400)
+            return
+        self._host.observation.count("auth_attempts")
+        delay = self._host.faults.answer_delay("auth")
+        self._answers.put(delay, lambda: self._authenticate(key, secret))
 
     def _authenticate(self, key: str, secret: str) -> None:
-        self._host.observation.count("auth_attempts")
         if self._host.faults.is_silent_at("auth"):
             self._unanswered = True
             return
@@ -234,10 +221,16 @@ class Session:
         if self.endpoint.feed in rules.refused_feeds:
             return error(409)
         self._over_limit = self._host.holders(self.endpoint.path, key) >= rules.connection_limit
-        return error(406) if self._over_limit else None
+        if self._over_limit:
+            return error(406)
+        late_fault = self._host.faults.next_error_at("auth")
+        return None if late_fault is None else error(*late_fault)
 
     def _auth_expired(self) -> None:
-        if self._unanswered or self.frozen:
+        if self._answers.pending:  # the server is late, and not the client
+            self._answers.put(0, self._auth_expired)
+            return
+        if self._unanswered or self.frozen or self.key is not None:
             return
         if self._over_limit:  # measured: such a connection is dropped without a frame
             self._host.end(self, None)
@@ -257,9 +250,18 @@ class Session:
             self.control(error(exc.code))
             return
         self._observe()
-        terse = self._host.rules.terse_acknowledgements
-        self.control(self.subscriptions.acknowledgement(terse=terse))
+        self._acknowledge(action)
         self._host.subscribed()
+
+    def _acknowledge(self, action: str) -> None:
+        faults = self._host.faults
+        subscribing = action == "subscribe"
+        if not (subscribing and faults.next_lost_acknowledgement()):
+            terse = self._host.rules.terse_acknowledgements
+            self.control(self.subscriptions.acknowledgement(terse=terse))
+        fault = faults.next_error_at("subscription") if subscribing else None
+        if fault is not None:
+            self.control(error(*fault))
 
     def _apply(self, action: str, request: Mapping[str, Any]) -> None:
         pairs = requested(request, self.endpoint, self.codec)

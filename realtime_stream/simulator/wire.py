@@ -23,6 +23,7 @@ __all__ = [
     "Codec",
     "Message",
     "decode_request",
+    "encode_array",
     "encode_frame",
     "encode_object",
     "error",
@@ -90,6 +91,14 @@ class Message:
             if key in self.fields:
                 return int(self.fields[key])
         return None
+
+    def shifted(self, ns: int) -> Message:
+        """The same with times that are so many nanoseconds later."""
+        fields = dict(self.fields)
+        for key in _TIME_KEYS:
+            if key in fields:
+                fields[key] += ns
+        return Message(fields, self.channel, self.symbols)
 
     def encoded(self, codec: Codec) -> bytes:
         """The message alone, without the array around it."""
@@ -183,8 +192,14 @@ def encode_object(value: object, codec: Codec) -> bytes:
 
 def encode_frame(messages: Sequence[bytes], codec: Codec) -> bytes | str:
     """An array of encoded messages: bytes for a binary frame, or text."""
+    data = encode_array(messages, codec)
+    return data.decode() if codec == "json" else data
+
+
+def encode_array(messages: Sequence[bytes], codec: Codec) -> bytes:
+    """An array of encoded messages."""
     if codec == "json":
-        return (b"[" + b",".join(messages) + b"]").decode()
+        return b"[" + b",".join(messages) + b"]"
     return _array_header(len(messages)) + b"".join(messages)
 
 

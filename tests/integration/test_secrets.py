@@ -548,7 +548,7 @@ def test_pickling_is_refused_in_words_that_say_why(protocol: int) -> None:
         {"url": f"wss://{KEY}:{SECRET}@example.com/v2/iex"},
         {"url": f"https://example.com/{SECRET}"},
     ],
-    ids=lambda settings: "-".join(settings),
+    ids="-".join,
 )
 def test_what_is_wrong_with_settings_is_said_without_them(settings: dict[str, Any]) -> None:
     """Not even what the error came from shows them; the caller's own variables are the caller's."""

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from realtime_stream.market.channels import Subscription
 
-__all__ = ["MAX_REPEATS", "Request", "SubscriptionPlan"]
+__all__ = ["MAX_REPEATS", "SYMBOL_LIMIT", "Request", "SubscriptionPlan"]
 
 MAX_REPEATS: Final = 3  # times an unacknowledged entry is asked for again
 _MAX_ENTRIES: Final = 1000  # keeps a request under the 32 KiB that the SDK allows a client frame
-_SYMBOL_LIMIT: Final = 405
+SYMBOL_LIMIT: Final = 405
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +98,7 @@ class SubscriptionPlan:
         freed = self.acknowledged - served
         self.acknowledged = served
         if freed:  # room below the symbol limit: what was refused for it may fit now
-            self.refused = {e: why for e, why in self.refused.items() if why[0] != _SYMBOL_LIMIT}
+            self.refused = {e: why for e, why in self.refused.items() if why[0] != SYMBOL_LIMIT}
         if request is not None and request.action == "subscribe":
             self._repeats.update(request.entries - served)
         elif request is not None:
@@ -126,7 +126,7 @@ class SubscriptionPlan:
             return frozenset()
         if len(request.entries) == 1:
             refused = request.entries & self.wanted
-            if code == _SYMBOL_LIMIT:  # no other new symbol fits either
+            if code == SYMBOL_LIMIT:  # no other new symbol fits either
                 known = {entry.symbol for entry in self.acknowledged}
                 refused |= {entry for entry in self.missing if entry.symbol not in known}
             self.refused |= dict.fromkeys(refused, (code, text))

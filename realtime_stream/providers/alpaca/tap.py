@@ -29,7 +29,7 @@ from realtime_stream.ports import (
 from realtime_stream.providers.alpaca import wire
 from realtime_stream.providers.alpaca.decoder import FrameDecoder
 from realtime_stream.providers.alpaca.frame import EncodedEvents, data_messages
-from realtime_stream.providers.alpaca.subscriptions import SubscriptionPlan
+from realtime_stream.providers.alpaca.subscriptions import SYMBOL_LIMIT, SubscriptionPlan
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -320,8 +320,10 @@ class TapSession:
         if self._settled:
             return True
         if not self._plan.acknowledged & self._plan.wanted:
-            self.facts.all_refused = True
-            self.facts.server_error = None
+            # For lack of room it is worth another try: a session before may still hold the places.
+            limits = (why for why in self._plan.refused.values() if why[0] == SYMBOL_LIMIT)
+            self.facts.server_error = next(limits, None)
+            self.facts.all_refused = self.facts.server_error is None
             return False
         self._settled = True
         self._listener.on_control(Settled())

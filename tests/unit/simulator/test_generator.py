@@ -15,7 +15,7 @@ from realtime_stream.simulator import SyntheticSession
 from realtime_stream.simulator.wire import prepare
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 MINUTE = 60_000_000_000
 START = datetime(2026, 3, 6, 14, 30, tzinfo=UTC)
@@ -155,6 +155,27 @@ def test_late_trades_come_after_their_bar_and_bring_an_updated_one(events: list[
             assert at > bars[message["S"], message["t"] // MINUTE]
 
 
+@pytest.mark.parametrize("make", [session, crypto])
+def test_late_trades_in_every_minute(make: Callable[..., SyntheticSession]) -> None:
+    events = list(make(late_trades_per_minute=3, minutes=10))
+    late: dict[tuple[str, int], list[dict[str, Any]]] = defaultdict(list)
+    trades: dict[tuple[str, int], list[dict[str, Any]]] = defaultdict(list)
+    for at, message in events:
+        key = (message["S"], message["t"] // MINUTE * MINUTE)
+        if message["T"] == "t":
+            trades[key].append(message)
+            if at > message["t"]:
+                assert at - at // MINUTE * MINUTE < MINUTE // 100
+                late[key].append(message)
+        elif message["T"] == "u":
+            assert values(message) == expected_bar(trades[key])
+    assert {len(each) for each in late.values()} == {3}
+    assert set(late) == {(m["S"], m["t"]) for _, m in of_type("u", events)}
+    assert len(late) == 2 * 9  # none after the last minute
+    assert all(a["t"] < b["t"] for each in late.values() for a, b in itertools.pairwise(each))
+    assert [at for at, _ in events] == sorted(at for at, _ in events)
+
+
 @BOTH
 def test_daily_bars_are_running_totals(events: list[Event]) -> None:
     trades: dict[str, list[dict[str, Any]]] = defaultdict(list)
@@ -224,7 +245,11 @@ def test_prices_move_but_stay_positive() -> None:
 
 @pytest.mark.parametrize(
     ("changes", "problem"),
-    [({"start": datetime(2026, 3, 6)}, "time zone"), ({"market": "options"}, "cannot be made up")],  # noqa: DTZ001
+    [
+        ({"start": datetime(2026, 3, 6)}, "time zone"),  # noqa: DTZ001  # the point of the test
+        ({"market": "options"}, "cannot be made up"),
+        ({"late_trades_per_minute": -1}, "zero or more"),
+    ],
 )
 def test_bad_arguments(changes: dict[str, Any], problem: str) -> None:
     with pytest.raises(ValueError, match=problem):

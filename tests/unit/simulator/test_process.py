@@ -49,7 +49,7 @@ def test_it_says_what_happens_and_ends(capsys: pytest.CaptureFixture[str], tmp_p
     assert listening["url"] == f"ws://127.0.0.1:{listening['port']}/v2/iex"
     assert started == {"event": "started"}
     assert finished["event"] == "finished"
-    assert finished["by_channel"]["quotes"] > 120
+    assert finished["by_channel"]["quotes"] >= 120  # the first minute may be as good as over
     assert sum(finished["by_channel"].values()) == finished["published"]
     assert len(ledger.read_bytes().splitlines()) == finished["published"]
 
