@@ -39,7 +39,7 @@ from realtime_stream.errors import (
     WSConnectionError,
 )
 from realtime_stream.manager import RealTimeStreamManager
-from realtime_stream.market.calendar import AlwaysOpen, MarketCalendar, RegularHours
+from realtime_stream.market.calendar import AlwaysOpen, MarketCalendar, NeverOpen, RegularHours
 from realtime_stream.market.channels import Channel, Market, Subscription
 from realtime_stream.market.models import (
     LULD,
@@ -130,6 +130,7 @@ __all__ = [
     "MarketDataProvider",
     "MarketEvent",
     "NameResolutionError",
+    "NeverOpen",
     "News",
     "OrderBook",
     "ProtocolError",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, Self, cast
 
 from realtime_stream.clock import Clock, SystemClock
 from realtime_stream.config import StreamConfig
-from realtime_stream.market.calendar import AlwaysOpen, RegularHours
+from realtime_stream.market.calendar import default_calendar
 from realtime_stream.resilience.circuit_breaker import ConnectionCircuitBreaker
 from realtime_stream.runtime.engine import Engine
 from realtime_stream.runtime.hooks import EventHook, ListenerHook
@@ -117,7 +117,8 @@ class RealTimeStreamManager:
             clock: For waits, backoff and lag; tests may bring their own.
             data_clock: For stamps and ages of data, where data time is not real time (replays).
             calendar: When the market is open, so that silence means something; default: regular US
-                hours for stocks and options, always for crypto, news and the test feed.
+                hours for stocks and options, always for crypto, news and the test feed, never for
+                the night feeds, whose hours are not known here.
             rng: Draws the jitter of reconnects.
 
         Raises:
@@ -137,7 +138,7 @@ class RealTimeStreamManager:
             queues=EventQueues(),
             clock=clock,
             data_clock=clock if data_clock is None else data_clock,
-            calendar=_calendar_of(config) if calendar is None else calendar,
+            calendar=default_calendar(config.market, config.feed) if calendar is None else calendar,
             rng=random.Random() if rng is None else rng,  # noqa: S311  # jitter, not cryptography
             get_symbols=get_symbols,
         )
@@ -392,8 +393,3 @@ class RealTimeStreamManager:
             around.config, around.name, around.data_clock
         )
         return provider
-
-
-def _calendar_of(config: StreamConfig) -> MarketCalendar:
-    regular = config.market in {"stocks", "options"} and config.feed != "test"
-    return RegularHours() if regular else AlwaysOpen()

@@ -7,8 +7,10 @@ from functools import lru_cache
 from typing import Final, Protocol
 from zoneinfo import ZoneInfo
 
-__all__ = ["AlwaysOpen", "MarketCalendar", "RegularHours"]
+__all__ = ["AlwaysOpen", "MarketCalendar", "NeverOpen", "RegularHours", "default_calendar"]
 
+_NIGHT_FEEDS: Final = frozenset({"boats", "overnight"})
+_OWN_HOURS: Final = _NIGHT_FEEDS | {"test"}
 _DAY_NS: Final = 86_400 * 10**9
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _EPOCH_ORDINAL: Final = _EPOCH.toordinal()
@@ -47,6 +49,18 @@ class AlwaysOpen:
     def is_open(self, at_ns: int) -> bool:
         """Always ``True``."""
         return True
+
+
+class NeverOpen:
+    """No market time at all: silence is never reported. Thread-safe."""
+
+    def open_ns(self, start_ns: int, end_ns: int) -> int:
+        """See :class:`MarketCalendar`."""
+        return 0
+
+    def is_open(self, at_ns: int) -> bool:
+        """See :class:`MarketCalendar`."""
+        return False
 
 
 class RegularHours:
@@ -152,3 +166,15 @@ def _easter(year: int) -> date:
     late = (golden + 11 * epact + 22 * weekday) // 451
     month, day = divmod(epact + weekday - 7 * late + 114, 31)
     return date(year, month, day + 1)
+
+
+def default_calendar(market: str, feed: str) -> MarketCalendar:
+    """The built-in calendar of a market's feed.
+
+    Args:
+        market: ``stocks``, ``crypto``, ``options`` or ``news``.
+        feed: The feed; of stocks, the night feeds and the test feed have hours of their own.
+    """
+    if market in {"stocks", "options"} and feed not in _OWN_HOURS:
+        return RegularHours()
+    return NeverOpen() if feed in _NIGHT_FEEDS else AlwaysOpen()

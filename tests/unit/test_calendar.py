@@ -9,7 +9,13 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from realtime_stream.market.calendar import AlwaysOpen, MarketCalendar, RegularHours
+from realtime_stream.market.calendar import (
+    AlwaysOpen,
+    MarketCalendar,
+    NeverOpen,
+    RegularHours,
+    default_calendar,
+)
 
 NEW_YORK: Final = ZoneInfo("America/New_York")
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -206,3 +212,25 @@ def test_decades_are_summed_up_once_for_all_symbols() -> None:
     starts = range(30_000)
     # Day by day for each of them this would take an hour, and the test would time out.
     assert len({calendar.open_ns(start, now) for start in starts}) == 1
+
+
+def test_never_open_has_no_market_time() -> None:
+    assert NeverOpen().open_ns(0, 10**18) == 0
+    assert not NeverOpen().is_open(0)
+
+
+@pytest.mark.parametrize(
+    ("market", "feed", "kind"),
+    [
+        ("stocks", "iex", RegularHours),
+        ("stocks", "sip", RegularHours),
+        ("options", "opra", RegularHours),
+        ("stocks", "test", AlwaysOpen),
+        ("stocks", "overnight", NeverOpen),
+        ("stocks", "boats", NeverOpen),
+        ("crypto", "us", AlwaysOpen),
+        ("news", "news", AlwaysOpen),
+    ],
+)
+def test_each_market_has_its_own_by_default(market: str, feed: str, kind: type) -> None:
+    assert type(default_calendar(market, feed)) is kind

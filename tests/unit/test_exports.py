@@ -52,6 +52,7 @@ PUBLIC = (
     "MarketDataProvider",
     "MarketEvent",
     "NameResolutionError",
+    "NeverOpen",
     "News",
     "OrderBook",
     "ProtocolError",
