@@ -167,8 +167,8 @@ def test_method_in_state(
             assert CALLS[method](manager) == expected
     finally:
         stage.release.set()
+        manager.stop()  # before the faults are cleared: what is starting must not connect now
         simulator.faults.clear()
-        manager.stop()
         for thread in threading.enumerate():
             if thread is not threading.current_thread() and thread.name.startswith("Thread-"):
                 thread.join(10)

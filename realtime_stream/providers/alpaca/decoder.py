@@ -125,30 +125,34 @@ def _complete(messages: Sequence[Any], received_ns: int) -> list[wire.Control]:
         ValueError: On the first message that says something impossible.
     """
     controls: list[wire.Control] = []
+    quote: type = wire.Quote
+    ext: type = Ext
     for message in messages:
-        kind = message.__class__
-        complete = _COMPLETE.get(kind)
+        if message.__class__ is quote:
+            stamp = message.timestamp_ns
+            if (
+                stamp.__class__ is ext
+                and stamp.code == _TIMESTAMP_EXT
+                and len(stamp.data) == _USUAL_LENGTH
+                and message.conditions.__class__ is tuple
+                and message.bid_price.is_finite()
+                and message.ask_price.is_finite()
+                and message.bid_size.is_finite()
+                and message.ask_size.is_finite()
+            ):
+                (value,) = _uint64(stamp.data)
+                force_setattr(
+                    message, "timestamp_ns", (value & _SECONDS_MASK) * _NS + (value >> 34)
+                )
+                force_setattr(message, "received_ns", received_ns)
+                continue
+        complete = _COMPLETE.get(message.__class__)
         if complete is None:
             controls.append(message)
             continue
-        stamp = message.timestamp_ns
-        data: Any = stamp.data if stamp.__class__ is Ext else b""
-        if len(data) == _USUAL_LENGTH and stamp.code == _TIMESTAMP_EXT:
-            (value,) = _uint64(data)
-            timestamp_ns = (value & _SECONDS_MASK) * _NS + (value >> 34)
-        else:
-            timestamp_ns = _nanoseconds(stamp)
-        force_setattr(message, "timestamp_ns", timestamp_ns)
+        force_setattr(message, "timestamp_ns", _nanoseconds(message.timestamp_ns))
         force_setattr(message, "received_ns", received_ns)
-        if not (
-            kind is wire.Quote
-            and message.conditions.__class__ is tuple
-            and message.bid_price.is_finite()
-            and message.ask_price.is_finite()
-            and message.bid_size.is_finite()
-            and message.ask_size.is_finite()
-        ):
-            complete(message)
+        complete(message)
     return controls
 
 
