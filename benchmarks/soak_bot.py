@@ -90,6 +90,7 @@ def config_for(url: str, rate: float) -> StreamConfig:
         acknowledge_timeout=0.5,
         ping_interval=1.0,
         ping_timeout=1.5,
+        dead_letters=100,  # soon full, so that what grows later is a leak
         inbox_capacity=max(int(rate * _INBOX_SECONDS), _MIN_INBOX),
     )
 
@@ -134,7 +135,7 @@ class Bot:
 
     def register(self, keys: Iterable[Key]) -> None:
         """Want these, with their callbacks."""
-        hooks = {
+        hooks: dict[str, Callable[..., Registration]] = {
             "bars": self.manager.on_bar,
             "quotes": self.manager.on_quote,
             "trades": self.manager.on_trade,

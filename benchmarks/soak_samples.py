@@ -42,8 +42,12 @@ class Sample:
 
 def take(seconds: float = 0.0) -> Sample:
     """Look at this process now."""
-    return Sample(seconds, _rss_mib(), _entries("/proc/self/task") or threading.active_count(),
-                  _entries("/proc/self/fd") or _entries("/dev/fd"))
+    return Sample(
+        seconds,
+        _rss_mib(),
+        _entries("/proc/self/task") or threading.active_count(),
+        _entries("/proc/self/fd") or _entries("/dev/fd"),
+    )
 
 
 def _rss_mib() -> float:
@@ -55,7 +59,7 @@ def _rss_mib() -> float:
 
 
 def _entries(folder: str) -> int:
-    return len(os.listdir(folder)) if Path(folder).exists() else 0  # noqa: PTH208  # one count, no paths
+    return len(os.listdir(folder)) if Path(folder).exists() else 0  # one count, no paths
 
 
 class Sampler:
@@ -92,6 +96,8 @@ class Growth:
         last_mib: Memory in the last sample.
         peak_mib: The highest.
         mib_per_hour: Slope of the least-squares line, per real hour.
+        late_mib_per_hour: The same over the last half of these samples: a leak goes on, an
+            allocator's pools are full some time.
         threads_least: Fewest threads seen.
         threads_most: Most threads seen.
         threads_grown: Median of the last quarter of the samples less that of the first.
@@ -101,6 +107,7 @@ class Growth:
     last_mib: float
     peak_mib: float
     mib_per_hour: float
+    late_mib_per_hour: float
     threads_least: int
     threads_most: int
     threads_grown: float
@@ -113,14 +120,22 @@ def growth(samples: Sequence[Sample]) -> Growth | None:
         return None
     memory = [sample.rss_mib for sample in used]
     threads = [sample.threads for sample in used]
-    slope, _ = statistics.linear_regression([sample.seconds for sample in used], memory)
     quarter = len(used) // 4
     return Growth(
         first_mib=memory[0],
         last_mib=memory[-1],
         peak_mib=max(memory),
-        mib_per_hour=slope * _SECONDS_PER_HOUR,
+        mib_per_hour=_slope(used),
+        late_mib_per_hour=_slope(used[len(used) // 2 :]),
         threads_least=min(threads),
         threads_most=max(threads),
         threads_grown=statistics.median(threads[-quarter:]) - statistics.median(threads[:quarter]),
     )
+
+
+def _slope(samples: Sequence[Sample]) -> float:
+    """MiB per hour."""
+    slope, _ = statistics.linear_regression(
+        [sample.seconds for sample in samples], [sample.rss_mib for sample in samples]
+    )
+    return slope * _SECONDS_PER_HOUR

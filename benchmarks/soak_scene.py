@@ -19,6 +19,7 @@ __all__ = ["InterruptedSoakError", "NotRecoveredError", "Period", "Scene", "Wind
 
 _RECOVERY: Final = 30.0  # seconds from the end of a fault to a whole connection
 _LOOK: Final = 0.02  # seconds between two looks at the other process
+_TURN: Final = 0.5  # seconds between two looks whether the day is over
 _CATCH_UP: Final = 5.0  # seconds for what was sent to be delivered
 
 
@@ -121,6 +122,19 @@ class Scene:
             self.pause(_LOOK)
         return True
 
+    def expect(self, predicate: Callable[[], bool]) -> None:
+        """Wait for something that must happen, unless the day ends before.
+
+        Raises:
+            NotRecoveredError: It has not happened in time.
+            InterruptedSoakError: A signal came.
+        """
+        deadline = time.monotonic() + _RECOVERY
+        while not (self.until(predicate, _TURN) or self.exchange.finished):
+            if time.monotonic() >= deadline:
+                msg = f"what was to be expected did not happen within {_RECOVERY:g} s"
+                raise NotRecoveredError(msg)
+
     # --- the bot's own lifecycle ---
 
     def start(self) -> None:
@@ -143,6 +157,12 @@ class Scene:
         before = self.bot.totals.undelivered
         self.bot.manager.restart(timeout)
         self.restarts_behind += self.bot.totals.undelivered - before
+
+    def end(self) -> None:
+        """Close the diary."""
+        mark = self.exchange.mark()
+        for window in self.windows:
+            window.end = mark if window.end is None else window.end
 
     # --- what a fault needs ---
 

@@ -133,9 +133,9 @@ class _Server:
     def send_error(self, code: int) -> None:
         self._simulator.send_error(code)
 
-    def send_raw(self, frames: Sequence[bytes | str]) -> None:
-        for frame in frames:
-            self._simulator.publish_raw(frame)
+    def send_garbage(self, kinds: Sequence[str]) -> None:
+        for kind in kinds:
+            self._simulator.send_garbage(kind)
 
     def send_malformed(self, count: int) -> None:
         for _ in range(count):
@@ -236,9 +236,9 @@ class Exchange:
         """Send an error message to every session."""
         self._ask("send_error", code)
 
-    def send_raw(self, *frames: bytes | str) -> None:
-        """Send frames as they are to every session; they are in no ledger."""
-        self._ask("send_raw", frames)
+    def send_garbage(self, kinds: Sequence[str]) -> None:
+        """Send frames of these kinds; see ``AlpacaSimulator.send_garbage``. No ledger has them."""
+        self._ask("send_garbage", kinds)
 
     def send_malformed(self, count: int) -> None:
         """Publish quotes of the symbol MALFORMED that nobody can make sense of."""

@@ -92,7 +92,7 @@ _messages: Final = st.lists(
 ).map(tuple)
 _times: Final = st.sampled_from((1, 2, None))
 _close_codes: Final = st.sampled_from((1000, 1001, 1006, 1006, 1008, 1011, None))
-_stages: Final = st.sampled_from(("http", "greeting", "auth", "subscription", None))
+_STAGES: Final = ("http", "greeting", "auth", "subscription")
 
 _LIFECYCLE: Final[dict[str, tuple[st.SearchStrategy[Any], ...]]] = {
     "start": (_timeouts,),
@@ -111,18 +111,43 @@ _WANTS: Final[dict[str, tuple[st.SearchStrategy[Any], ...]]] = {
     "answer_symbols": (st.sampled_from(GET_SYMBOLS),),
     "answer_credentials": (st.sampled_from(CREDENTIALS),),
 }
-_FAULTS: Final[dict[str, tuple[st.SearchStrategy[Any], ...]]] = {
-    "refuse_connections": (st.booleans(),),
-    "refuse_http": (st.sampled_from((404, 429, 503)), _times),
-    "refuse_auth": (st.sampled_from((404, 406, 500)), _times),
-    "mute": (st.booleans(),),
-    "silent_at": (_stages,),
-    "partial_acknowledgement": (_symbols,),
-    "refuse_subscription": (st.sampled_from((400, 405, 410)), _symbols, _times),
-    "garbage": (st.integers(0, 7),),
-    "send_error": (st.sampled_from((400, 405, 406, 407, 410, 500)),),
-    "stop_reading": (st.booleans(),),
+_FAULTS: Final[dict[str, dict[str, st.SearchStrategy[Any]]]] = {
+    "refuse_connections": {"on": st.booleans()},
+    "refuse_http": {
+        "status": st.sampled_from((404, 429, 503)),
+        "retry_after": st.just(0),
+        "times": _times,
+    },
+    "refuse_auth": {"code": st.sampled_from((404, 406, 500)), "times": _times},
+    "mute": {"on": st.booleans()},
+    "silent_at": {"stage": st.sampled_from((*_STAGES, None))},
+    "delay_at": {"stage": st.sampled_from(_STAGES), "seconds": _short},
+    "error_at": {
+        "stage": st.sampled_from(("greeting", "auth", "subscription", "data")),
+        "code": st.sampled_from((400, 405, 406, 407, 410, 500)),
+    },
+    "partial_acknowledgement": {"symbols": _symbols.map(lambda symbol: (symbol,))},
+    "lose_acknowledgement": {"times": _times},
+    "refuse_subscription": {
+        "code": st.sampled_from((400, 405, 410)),
+        "symbols": _symbols.map(lambda symbol: (symbol,)),
+        "times": _times,
+    },
+    "stop_reading": {"on": st.booleans()},
+    "read_slowly": {"bytes_per_second": st.sampled_from((1000.0, None))},
+    "delay": {"seconds": _short},
+    "ignore_pings": {"on": st.booleans()},
+    "hold_slot": {"seconds": _short},
 }
+_any_fault: Final = st.one_of([
+    st.tuples(st.just(name), st.fixed_dictionaries(arguments))
+    for name, arguments in _FAULTS.items()
+])
+_timed_fault: Final = st.builds(
+    lambda seconds, named: (seconds, *named),
+    st.sampled_from((0.0, 0.01, 0.02, 0.05)),
+    st.one_of(_any_fault, st.just(("clear", {})), st.just(("drop", {"code": 1006}))),
+)
 
 
 def _steps(actions: dict[str, tuple[st.SearchStrategy[Any], ...]]) -> st.SearchStrategy[Step]:
@@ -146,7 +171,13 @@ _publish: Final = _steps({"publish": (_messages, st.integers(1, 4))})
 _register: Final = _steps({"register": (_kinds, _behaviours, _some)})
 _begin: Final = _steps({"start": (st.just(0.4),)})
 _settle: Final = _steps({"settle": ()})
-_heal: Final = _steps({"clear": ()})
+_heal: Final = _steps({"fault": (st.just("clear"), st.just({}))})
+_faults: Final = _steps({
+    "garbage": (st.integers(0, 7),),
+    "send_error": (st.sampled_from((400, 405, 406, 407, 410, 500)),),
+    "play_faults": (st.lists(_timed_fault, min_size=1, max_size=4).map(tuple),),
+})
+_fault: Final = st.builds(Step, st.integers(0, 3), st.just("fault"), _any_fault)
 _cut: Final = _steps({"drop": (_close_codes,)})
 _SCENES: Final[dict[str, st.SearchStrategy[tuple[Step, ...]]]] = {
     "publish": _scene(_publish),
@@ -154,10 +185,11 @@ _SCENES: Final[dict[str, st.SearchStrategy[tuple[Step, ...]]]] = {
     "lifecycle": _scene(_steps(_LIFECYCLE)),
     "begin": _scene(_begin, _settle, _publish),
     "wants": _scene(_steps(_WANTS)),
-    "faults": _scene(_steps(_FAULTS)),
+    "fault": _scene(_fault),
+    "faults": _scene(_faults),
     "heal": _scene(_heal, _settle, _publish),
     "outage": _scene(_publish, _cut, _publish, _settle, _publish),
-    "blackout": _scene(_publish, _steps(_FAULTS), _cut, _publish, _heal, _settle, _publish),
+    "blackout": _scene(_publish, _fault, _cut, _publish, _heal, _settle, _publish),
     "pause": st.tuples(st.builds(Step, st.none(), st.just("pause"), _pauses)),
     "release": st.tuples(st.builds(Step, st.none(), st.sampled_from(("release", "join")))),
 }
@@ -167,6 +199,7 @@ _MIXED: Final = {
     "lifecycle": 4,
     "pause": 3,
     "wants": 3,
+    "fault": 2,
     "faults": 2,
     "register": 3,
     "outage": 3,

@@ -16,6 +16,7 @@ from realtime_stream import (
     StreamStoppedError,
     SubscriptionRefusedError,
 )
+from realtime_stream.simulator import fault
 from tests.abuse.crew import Call
 from tests.abuse.scripts import ANCHOR
 
@@ -25,9 +26,9 @@ if TYPE_CHECKING:
     from tests.abuse.scripts import Step
     from tests.abuse.world import World
 
-__all__ = ["MOST_IN_A_FRAME", "Steps"]
+__all__ = ["Steps"]
 
-MOST_IN_A_FRAME: Final = 8
+_TOGETHER: Final = 64 + 6  # most events that change hands at once: short frames go together
 _MOMENT: Final = 0.1  # seconds
 _STARTING: Final = (
     StartTimeoutError,
@@ -78,7 +79,6 @@ class Steps:
         self._world = world
         self._manager = world.manager
         self._simulator = world.simulator
-        self._faults = world.simulator.faults
 
     def play(self) -> None:
         """Do all steps, and wait until they are done.
@@ -122,13 +122,13 @@ class Steps:
         self._manager.wait_until_stopped(timeout)
 
     def look(self) -> None:
-        """Everything that only tells; while frames change hands, one may be missing."""
+        """Everything that only tells; of the counters, what changes hands may be missing."""
         manager = self._manager
         status = manager.status()
         known = sum(status.delivered.values()) + sum(status.dropped.values())
         known += status.undelivered + status.in_inbox
-        if status.received > known + MOST_IN_A_FRAME:
-            self._world.wrong.append(f"more than a frame is missing: {status}")
+        if status.received > known + _TOGETHER:
+            self._world.wrong.append(f"more is missing than can be on its way: {status}")
         manager.is_connected()
         manager.gaps()
         manager.dead_letters()
@@ -183,32 +183,14 @@ class Steps:
     def send_error(self, code: int) -> None:
         self._simulator.send_error(code)
 
-    def refuse_http(self, status: int, times: int | None) -> None:
-        self._faults.refuse_http(status, retry_after=0, times=times)
+    def fault(self, name: str, arguments: dict[str, Any]) -> None:
+        getattr(self._simulator.faults, name)(**arguments)
 
-    def refuse_auth(self, code: int, times: int | None) -> None:
-        self._faults.refuse_auth(code, times=times)
-
-    def refuse_subscription(self, code: int, symbol: str, times: int | None) -> None:
-        self._faults.refuse_subscription(code, symbols=[symbol], times=times)
-
-    def partial_acknowledgement(self, symbol: str) -> None:
-        self._faults.partial_acknowledgement([symbol])
-
-    def refuse_connections(self, on: bool) -> None:
-        self._faults.refuse_connections(on)
-
-    def mute(self, on: bool) -> None:
-        self._faults.mute(on)
-
-    def stop_reading(self, on: bool) -> None:
-        self._faults.stop_reading(on)
-
-    def silent_at(self, stage: Any) -> None:
-        self._faults.silent_at(stage)
-
-    def clear(self) -> None:
-        self._faults.clear()
+    def play_faults(self, script: tuple[tuple[float, str, dict[str, Any]], ...]) -> None:
+        """Let faults come while other steps go on."""
+        self._world.play_faults([
+            (seconds, fault(name, **arguments)) for seconds, name, arguments in script
+        ])
 
     # --- the script's own thread ---
 

@@ -26,13 +26,14 @@ Of the accounts these are exact:
 - of one key that is wanted all the time, in runs between which nothing is forgotten, from the
   first event delivered to the last: each message that was sent is either delivered or in a
   reported gap, and not both, if nothing was dropped or left undelivered. Otherwise at most as many
-  are in no gap as were dropped or undelivered. What a mute or deaf server withheld was not sent.
+  are in no gap as were dropped or undelivered; that is not asked of a small inbox once a callback
+  exited. What a mute or deaf server withheld was not sent.
 
 These are bounds:
 
-- over all runs: received <= written, because what was written into a session that died is
-  received by nobody; rejected <= frames sent that are no market data;
-- in a ``status()`` taken at any moment, at most one frame is missing.
+- over all runs: received + rejected <= written + frames that are no market data, because what was
+  written into a session that died is received by nobody;
+- in a ``status()`` taken at any moment, at most what changes hands is missing.
 
 States move only along the tables, every move is logged, and every move is told, one after the
 other without a hole, with two exceptions: after a callback that raised ``SystemExit`` nothing is
@@ -62,7 +63,7 @@ _FIRST: Final = int(os.environ.get("REALTIME_STREAM_FIRST", random.SystemRandom(
 
 _ANCHOR: Final = (("trades", ANCHOR),)
 
-FOUND: Final = {
+_FOUND: Final = {
     "an exit, and what is missed before the restart": Script(
         steps=(
             Step(0, "register", ("trades", "exits", ("AAPL",))),
@@ -76,7 +77,7 @@ FOUND: Final = {
 }
 
 
-@pytest.mark.parametrize("script", FOUND.values(), ids=FOUND)
+@pytest.mark.parametrize("script", _FOUND.values(), ids=_FOUND)
 def test_what_once_was_wrong_holds(script: Script) -> None:
     run(script)
 

@@ -16,12 +16,13 @@ from realtime_stream import (
 )
 from realtime_stream.simulator import SIMULATOR_KEY, SIMULATOR_SECRET, AlpacaSimulator
 from tests.abuse.callbacks import Calm, Registrations
-from tests.abuse.crew import Crew
+from tests.abuse.crew import PATIENCE, Crew
 from tests.abuse.scripts import ANCHOR
 from tests.abuse.witness import Witness
 from tests.support import bar, config, quote, trade
 
 if TYPE_CHECKING:
+    from realtime_stream.simulator import Fault, FaultScriptHandle
     from tests.abuse.scripts import Script
 
 __all__ = ["NAME", "World"]
@@ -63,6 +64,7 @@ class World:
         self._publishing = threading.Lock()  # guards the two below, and the order of publication
         self.published = 0
         self.raw = 0
+        self._fault_scripts: list[FaultScriptHandle] = []
         self.manager = self._new_manager(script)
         self.witness = Witness(self.manager, NAME)
         self._level = _LOGGER.level
@@ -76,7 +78,7 @@ class World:
 
     def close(self) -> None:
         """Leave nothing behind, however it went."""
-        self.simulator.faults.clear()
+        self.heal()
         self.calm.begin(0)
         with contextlib.suppress(StreamingError):
             self.manager.stop()
@@ -98,6 +100,16 @@ class World:
         with self._publishing:
             self.raw += 1
             self.simulator.publish_raw(frame)
+
+    def play_faults(self, script: list[tuple[float, Fault]]) -> None:
+        self._fault_scripts.append(self.simulator.play_faults(script))
+
+    def heal(self) -> None:
+        """No faults any more, now or later."""
+        for each in self._fault_scripts:
+            each.cancel()
+        assert all(each.wait(PATIENCE) for each in self._fault_scripts)
+        self.simulator.faults.clear()
 
     def _new_manager(self, script: Script) -> RealTimeStreamManager:
         settings: dict[str, Any] = {"inbox_capacity": 6} if script.small_inbox else {}

@@ -125,8 +125,8 @@ def _complete(messages: Sequence[Any], received_ns: int) -> list[wire.Control]:
         ValueError: On the first message that says something impossible.
     """
     controls: list[wire.Control] = []
-    quote: type = wire.Quote
-    ext: type = Ext
+    quote: Any = wire.Quote  # Any: compared, not narrowed
+    ext: Any = Ext
     for message in messages:
         if message.__class__ is quote:
             stamp = message.timestamp_ns
