@@ -429,3 +429,12 @@ def test_prices_keep_the_digits_of_the_wire() -> None:
     event = only(FrameDecoder("json").decode(data, RECEIVED))
     assert isinstance(event, Trade)
     assert str(event.price) == "1.10"
+
+
+def test_after_a_hundred_rejects_the_rest_of_a_frame_is_one() -> None:
+    decoded = FrameDecoder("msgpack").decode(msgpack.packb([{"T": "?" * 1000}] * 350), 7)
+    assert len(decoded.rejects) == 101
+    assert [reject.count for reject in decoded.rejects[-2:]] == [1, 250]
+    assert all(len(reject.reason) <= 200 for reject in decoded.rejects)
+    exactly = FrameDecoder("msgpack").decode(msgpack.packb([{}] * 100), 7)
+    assert [reject.count for reject in exactly.rejects] == [1] * 100
