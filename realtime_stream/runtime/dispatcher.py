@@ -90,6 +90,7 @@ class Dispatcher:
         self._ended = False  # whether the supervisor has
         self.delivered = dict.fromkeys(CHANNELS, 0)
         self.undelivered = 0
+        self.last_event_ns = 0  # when the last event delivered was received
         self._present: Iterator[MarketEvent] = iter(())  # what the present frame still holds
         self.reports_dropped = 0
 
@@ -142,14 +143,14 @@ class Dispatcher:
         if self._is_late():
             self.undelivered += frame.count
             return
-        now = self._clock.monotonic()
-        if self._lag.begin(frame.received, now):
-            self._lagging()
-        self._guard.begin(now)
+        behind = self._lag.begin(frame.received, self._clock.monotonic())
         self._present = iter(frame.events)  # decodes
         if self.in_hand != frame.count:
             self._inbox.discount(frame.count - self.in_hand)
         try:
+            if behind:
+                self._lagging()
+            self._guard.begin(self._clock.monotonic())
             self._deliver_each(self._present)
         finally:
             self.undelivered += self.in_hand
@@ -162,14 +163,15 @@ class Dispatcher:
         gaps, missing = self._gaps, self._gaps.open
         routes = self._registry.routes
         by_symbol = routes.by_symbol
+        event = None
         for event in events:
             channel, symbol = event.channel, event.symbol
+            delivered[channel] += 1  # first: whatever comes, it is in the accounts
             if missing:
                 gap = gaps.first_after(event)
                 if gap is not None:
                     self._report_gap(gap)
             latest[channel][symbol] = event
-            delivered[channel] += 1
             if routes.stale:
                 routes = self._registry.routes
                 by_symbol = routes.by_symbol
@@ -180,7 +182,9 @@ class Dispatcher:
             if queues.active:
                 queues.put(event)
             if self._deadline is not None and self._is_late():
-                return
+                break
+        if event is not None:
+            self.last_event_ns = event.received_ns
 
     def _answer(self, question: Question) -> None:
         try:

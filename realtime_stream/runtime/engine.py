@@ -69,7 +69,6 @@ class Engine:
         Raises:
             StreamingError: See ``RealTimeStreamManager.start``.
         """
-        self._around.home.check()
         self.forbid_in_callback("start()")
         deadline = time.monotonic() + timeout
         before = self.run
@@ -129,7 +128,6 @@ class Engine:
         Raises:
             StreamingError: As :meth:`stop` and :meth:`start`.
         """
-        self._around.home.check()
         self.forbid_in_callback("restart()")
         deadline = time.monotonic() + timeout
         if self.run is not None:
@@ -144,7 +142,6 @@ class Engine:
             StreamFailedError: The manager has failed.
             CallbackContextError: Called from a callback.
         """
-        self._around.home.check()
         self.forbid_in_callback("wait_until_connected()")
         board = self._board
         board.wait(
@@ -161,7 +158,6 @@ class Engine:
             StreamFailedError: The manager has failed.
             CallbackContextError: Called from a callback.
         """
-        self._around.home.check()
         self.forbid_in_callback("wait_until_stopped()")
         run = self.run
         if run is None:
@@ -266,7 +262,9 @@ class Engine:
 
         Raises:
             CallbackContextError: It is.
+            ForkedProcessError: In a forked child, where nothing would ever come.
         """
+        self._around.home.check()
         run = self.run
         if run is not None and run.in_dispatch_thread():
             msg = f"{what} must not be called from a callback: it would wait for itself"

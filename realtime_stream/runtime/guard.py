@@ -67,6 +67,11 @@ class CallbackGuard:
         self.dead_letters: deque[DeadLetter] = deque(maxlen=dead_letters)
         self.running: str | None = None
 
+    @property
+    def running_since(self) -> float | None:
+        """When the call that is running began, monotonic seconds; ``None`` if none is."""
+        return None if self.running is None else self._mark
+
     def begin(self, now: float) -> None:
         """A frame's delivery, or a report's, begins at ``now`` (monotonic seconds)."""
         self._mark = now
@@ -97,6 +102,7 @@ class CallbackGuard:
             elapsed, self._mark = now - self._mark, now
             if elapsed > self._slow:
                 self._slow_call(registration.name, elapsed)
+                self._mark = self._monotonic()  # reports take time that is nobody's fault
             if error is not None:
                 self._failed(registration, event, error)
                 self._mark = self._monotonic()
@@ -111,7 +117,7 @@ class CallbackGuard:
         Raises:
             CallbackExitError: As in :meth:`deliver`.
         """
-        self.running = name
+        self._mark, self.running = self._monotonic(), name
         try:
             return function()
         except MemoryError as exc:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from realtime_stream.market.channels import Subscription
 from realtime_stream.ports import ErrorEvent
-from realtime_stream.runtime.overflow import Frame, JoinedEvents, compact
+from realtime_stream.runtime.overflow import Frame, JoinedEvents, compact, decode_all
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -74,6 +74,7 @@ class Inbox:
         self._errors = 0
         self._losses: dict[Subscription, LostBars] = {}
         self._consumer_waits = False
+        self._taken = False  # whether the consumer is at a frame that it took
         self._received = 0
         self._dropped: Counter[tuple[str, str]] = Counter()
         self._notices_dropped = 0
@@ -111,6 +112,7 @@ class Inbox:
     def get(self, timeout: float | None) -> object | None:
         """The next frame or notice; ``None`` after ``timeout`` seconds without one."""
         with self._condition:
+            self._taken = False
             if not self._items:
                 self._consumer_waits = True
                 try:
@@ -130,9 +132,9 @@ class Inbox:
             return item
 
     @property
-    def waiting(self) -> int:
-        """Events that wait; a glance without the lock."""
-        return self._waiting
+    def behind(self) -> bool:
+        """Whether events wait or are being delivered; a glance without the lock."""
+        return self._waiting > 0 or self._taken
 
     def _with_those_behind(self, frame: Frame) -> Frame:
         """A frame and, while they are few, the events of the frames right behind it.
@@ -149,6 +151,7 @@ class Inbox:
                 items.popleft()
             frame = Frame(JoinedEvents(parts), frame.received, count)
         self._waiting -= frame.count
+        self._taken = True
         return frame
 
     def discount(self, malformed: int) -> None:
@@ -173,9 +176,13 @@ class Inbox:
 
     def _compact(self) -> int:
         frames = [item for item in self._items if isinstance(item, Frame)]
+        malformed = decode_all(frames)
+        self._received -= malformed
+        self._waiting -= malformed
+        if self._waiting <= self._capacity:  # a frame had said that it holds more than it does
+            return 0
         overflow = compact(frames, self._capacity // 2)
         self._dropped.update(overflow.dropped)
-        self._received -= overflow.malformed
         self._items = deque(
             item for item in self._items if not isinstance(item, Frame) or item.count
         )

@@ -42,10 +42,16 @@ class LagMeter:
         """The frame is delivered."""
         self._current = None
 
-    def watch(self, now: float) -> bool:
-        """Look from outside at the frame being delivered; tells whether that raises an alarm."""
-        current = self._current
-        return current is not None and now - current > self._threshold and self._raise()
+    def watch(self, now: float, running_since: float | None = None) -> bool:
+        """Look from outside at what is going on; tells whether that raises an alarm.
+
+        Args:
+            now: Monotonic seconds.
+            running_since: Since when a callback has been running, for an event or a report.
+        """
+        started = (self._current, running_since)
+        late = any(each is not None and now - each > self._threshold for each in started)
+        return late and self._raise()
 
     def info(self, now: float, oldest: float | None) -> LagInfo:
         """The figures; ``oldest`` is the receive time of the oldest frame in the inbox."""

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from realtime_stream.config import StreamConfig
     from realtime_stream.ports import StaleEvent
     from realtime_stream.runtime.dispatcher import Dispatcher, Latest
+    from realtime_stream.runtime.guard import CallbackGuard
     from realtime_stream.runtime.inbox import Inbox
     from realtime_stream.runtime.lag import LagMeter
     from realtime_stream.runtime.log import EventLog
@@ -48,6 +49,7 @@ class Monitor:
         dispatcher: Dispatcher,
         inbox: Inbox,
         lag: LagMeter,
+        guard: CallbackGuard,
         latest: Latest,
         reconnect: Callable[[StaleDataError, str], None],
         log: EventLog,
@@ -60,9 +62,10 @@ class Monitor:
             data_clock: For the age of data.
             watch: Finds what is stale.
             recorder: What the io thread knows.
-            dispatcher: Tells whether it has a frame in hand.
+            dispatcher: Tells when the last event that it delivered was received.
             inbox: Takes reports.
             lag: The lag of the frame in delivery.
+            guard: Tells since when a callback has been running.
             latest: The newest events.
             reconnect: Asks for a new session in place of the one named, and says why.
             log: Where records go.
@@ -75,6 +78,7 @@ class Monitor:
         self._dispatcher = dispatcher
         self._inbox = inbox
         self._lag = lag
+        self._guard = guard
         self._latest = latest
         self._reconnect = reconnect
         self._log = log
@@ -102,7 +106,7 @@ class Monitor:
     def look(self) -> None:
         """Look once at everything."""
         now = self._clock.monotonic()
-        if self._lag.watch(now):
+        if self._lag.watch(now, self._guard.running_since):
             self._log.write(logging.WARNING, "realtime_feed_lagging")
             self._inbox.put(ErrorEvent(StreamingError("a callback holds up delivery"), "lag"))
         self._look_for_silence()
@@ -111,9 +115,12 @@ class Monitor:
             self._beat()
 
     def _look_for_silence(self) -> None:
-        now_ns, last_ns = self._data_clock.utc_now_ns(), self._recorder.last_received_ns
-        behind = self._inbox.waiting or self._dispatcher.in_hand
-        view, latest = self._recorder.view, None if behind else self._latest
+        connection_id = self._log.connection_id  # before the view: what is seen is this or newer
+        now_ns, view = self._data_clock.utc_now_ns(), self._recorder.view
+        behind = self._inbox.behind
+        # What waits may turn out to be malformed, but is not silence; what is delivered is data.
+        last_ns = self._recorder.last_data_ns if behind else self._dispatcher.last_event_ns
+        latest = None if behind else self._latest
         found = answer_of(lambda: self._watch.look(now_ns, view, last_ns, latest))  # asks calendar
         if isinstance(found, Exception):
             if self._throttle.turn("calendar") is not None:
@@ -122,7 +129,7 @@ class Monitor:
         if found:
             self._report(found)
         if self._config.reconnect_when_stale != "never":
-            self._consider_reconnect(found, last_ns)
+            self._consider_reconnect(found, last_ns, connection_id)
 
     def _report(self, found: Sequence[StaleEvent]) -> None:
         self._log.write(
@@ -136,20 +143,27 @@ class Monitor:
             self._inbox.put(event)
             self._log.write(logging.DEBUG, "realtime_symbol_stale", symbol=event.symbol)
 
-    def _consider_reconnect(self, found: Sequence[StaleEvent], last_ns: int) -> None:
+    def _consider_reconnect(
+        self, found: Sequence[StaleEvent], last_ns: int, connection_id: str
+    ) -> None:
         """Ask for a new session, once for each silence: not again before data have come."""
         for symbol, asked_ns in list(self._asked.items()):
             if self._last_of(symbol, last_ns) > asked_ns:
                 del self._asked[symbol]
         wanted = self._config.reconnect_when_stale
-        for event in found:
-            if event.symbol in self._asked or (wanted == "stream" and event.symbol != ALL_SYMBOLS):
-                continue
-            self._asked[event.symbol] = self._data_clock.utc_now_ns()
-            what = "the stream" if event.symbol == ALL_SYMBOLS else "a symbol"
-            error = StaleDataError(f"no data for {what} in {event.age:.0f} s of market time")
-            self._reconnect(error, self._log.connection_id)
+        new = [
+            event
+            for event in found
+            if event.symbol not in self._asked
+            and (wanted == "symbol" or event.symbol == ALL_SYMBOLS)
+        ]
+        if not new:
             return
+        now_ns = self._data_clock.utc_now_ns()
+        self._asked |= dict.fromkeys((ALL_SYMBOLS, *self._watch.stale), now_ns)  # one for them all
+        what = "the stream" if new[0].symbol == ALL_SYMBOLS else f"{len(new)} symbol(s)"
+        error = StaleDataError(f"no data for {what} in {new[0].age:.0f} s of market time")
+        self._reconnect(error, connection_id)
 
     def _last_of(self, symbol: str, last_ns: int) -> int:
         if symbol == ALL_SYMBOLS:
@@ -159,13 +173,14 @@ class Monitor:
 
     def _beat(self) -> None:
         stale, view = self._watch.stale, self._recorder.view
-        age_ns = self._data_clock.utc_now_ns() - self._recorder.last_received_ns
+        last_ns = self._recorder.last_data_ns
+        age = (self._data_clock.utc_now_ns() - last_ns) / 1e9 if last_ns else None
         self._log.write(
             logging.INFO,
             "realtime_feed_heartbeat",
             connected=view.connected_since is not None,
             symbols=len({entry.symbol for entry in view.acknowledged}),
-            age_seconds=round(age_ns / 1e9, 3),
+            age_seconds=None if age is None else round(age, 3),
             stale=len(stale),
             oldest_age_seconds=round(max(stale.values(), default=0.0), 3),
         )

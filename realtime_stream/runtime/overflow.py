@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 
-__all__ = ["Frame", "JoinedEvents", "Overflow", "compact"]
+__all__ = ["Frame", "JoinedEvents", "Overflow", "compact", "decode_all"]
 
 _BARS: Final = frozenset({"bars", "updated_bars", "daily_bars"})
 _KEPT_LAST: Final = _BARS | {"statuses"}
@@ -65,26 +65,31 @@ class Overflow:
 
     Attributes:
         dropped: Number of events, per (channel, cause); causes are ``conflated`` and ``overflow``.
-        malformed: How many messages turned out to be no events.
         bars: The bars among them, in order; each is a hole in a series and is reported as a gap.
     """
 
     dropped: Counter[tuple[str, str]] = field(default_factory=Counter)
-    malformed: int = 0
     bars: list[MarketEvent] = field(default_factory=list)
 
 
+def decode_all(frames: Sequence[Frame]) -> int:
+    """Decode what waits, in place; tell how many messages turned out to be no events."""
+    malformed = 0
+    for frame in frames:
+        frame.events = list(frame.events)
+        malformed += frame.count - len(frame.events)
+        frame.count = len(frame.events)
+    return malformed
+
+
 def compact(frames: Sequence[Frame], target: int) -> Overflow:
-    """Shorten ``frames`` in place to at most ``target`` events, giving up the least valuable.
+    """Shorten decoded ``frames`` in place to ``target`` events, giving up the least valuable.
 
     First each symbol keeps only its newest quote, in its own place. Then the oldest events go:
     trades, after them what is neither quote, bar nor status, then quotes; bars and statuses last.
     The order of what stays is unchanged.
     """
     overflow = Overflow()
-    for frame in frames:
-        frame.events = list(frame.events)
-        overflow.malformed += frame.count - len(frame.events)
     _conflate_quotes(frames, overflow)
     excess = sum(len(frame.events) for frame in frames) - target
     present = {event.channel for frame in frames for event in frame.events}

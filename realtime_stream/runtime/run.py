@@ -165,6 +165,7 @@ class Run:
             dispatcher=self.dispatcher,
             inbox=self.inbox,
             lag=self.lag,
+            guard=self.guard,
             latest=memory.latest,
             reconnect=self.supervisor.reconnect,
             log=self.log,

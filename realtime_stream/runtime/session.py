@@ -87,7 +87,8 @@ class SessionRecorder:
         self.view = SessionView()
         self.rejected = 0
         self.rejects: deque[RejectedMessage] = deque(maxlen=rejects)
-        self.last_received_ns = 0
+        self.last_received_ns = 0  # of the last frame, or when the attempt began
+        self.last_data_ns = 0  # of the last frame
         self._handlers: dict[type, Callable[[Any], None]] = {
             Connected: self._on_connected,
             Authenticated: self._on_authenticated,
@@ -135,15 +136,15 @@ class SessionRecorder:
     def on_frame(self, events: Collection[MarketEvent], received_ns: int) -> None:
         """See :class:`~realtime_stream.ports.SessionListener`."""
         now = self._clock.monotonic()
-        self.last_received_ns = received_ns
+        self.last_received_ns = self.last_data_ns = received_ns
+        if self._log.is_debug():  # before it is handed over: one thread at a time has a frame
+            self._log_frame(events)
         dropped = self._inbox.put_frame(events, now)
         if dropped:
             self._overflowed(dropped)
         stable_at = self._stable_at
         if stable_at is not None and now >= stable_at:
             self.note_stability()
-        if self._log.is_debug():
-            self._log_frame(events)
 
     def on_control(self, control: Control) -> None:
         """See :class:`~realtime_stream.ports.SessionListener`."""

@@ -54,6 +54,7 @@ class StalenessWatch:
         self._ticking = False
         self._since: dict[str, int] = {}  # per symbol: when its subscription was first seen
         self._next_scan_ns = 0
+        self._looked_ns = 0
         self.stale: dict[str, float] = {}
 
     @property
@@ -69,13 +70,16 @@ class StalenessWatch:
         Args:
             now_ns: Now, on the data clock.
             view: The session as the io thread sees it.
-            last_ns: When the last frame was received.
+            last_ns: When the last data were received; 0 for never.
             latest: The newest events per channel and symbol; ``None`` while events wait for their
                 delivery, so that it is out of date.
         """
         if view.connected_since is None:
             self.stale, self._since = {}, {}
             return []
+        if now_ns < self._looked_ns:  # the clock was set back: everything counts from now
+            self._session = -1
+        self._looked_ns = now_ns
         self._learn(now_ns, view)
         if not self._ticking:
             self.stale = {}
@@ -109,11 +113,12 @@ class StalenessWatch:
             return []
         age = self._age(max(last_ns, self._session_ns), now_ns, self._stream_after)
         if age is None:
-            stale.pop(ALL_SYMBOLS, None)
+            if stale.pop(ALL_SYMBOLS, None) is not None:  # each symbol gets its time to come back
+                self._since = dict.fromkeys(self._since, now_ns)
             return []
         fresh = ALL_SYMBOLS not in stale
         stale[ALL_SYMBOLS] = age
-        return [StaleEvent(ALL_SYMBOLS, last_ns, age)] if fresh else []
+        return [StaleEvent(ALL_SYMBOLS, last_ns or None, age)] if fresh else []
 
     def _look_at_symbols(
         self, now_ns: int, latest: Latest, stale: dict[str, float]

@@ -47,6 +47,8 @@ def test_a_glance_counts_market_data(count: int) -> None:
         b"\xdc",
         b"\xdd\x00\x00\x00\x01" + msgpack.packb(QUOTE),
         b"\x9f",
+        b"\x91\x82\xa1T\xd9\x05error\xa4code\xcd\x01\x95",  # spelled the long way
+        msgpack.packb([{"T": "n", "headline": "x" * 3000}]),
     ],
 )
 def test_anything_else_is_decoded_at_once(data: bytes | str) -> None:
@@ -67,7 +69,7 @@ def test_it_is_decoded_at_the_first_iteration_and_never_again() -> None:
 
 
 def test_a_compaction_decodes_and_corrects_the_count() -> None:
-    inbox = Inbox(4, FakeClock())
+    inbox = Inbox(2, FakeClock())
     inbox.put_frame(encoded(QUOTE, WRONG)[0], 0)
     assert inbox.counts().received == 2
     inbox.put_frame(encoded(QUOTE, QUOTE, WRONG)[0], 0)
@@ -77,3 +79,11 @@ def test_a_compaction_decodes_and_corrects_the_count() -> None:
     frame = inbox.get(0)
     assert isinstance(frame, Frame)
     assert len(list(frame.events)) == 1
+
+
+def test_a_frame_that_says_it_holds_more_than_it_does_drops_nothing() -> None:
+    inbox = Inbox(4, FakeClock())
+    inbox.put_frame(encoded(QUOTE, WRONG, WRONG)[0], 0)
+    assert inbox.put_frame(encoded(QUOTE, WRONG)[0], 0) == 0
+    counts = inbox.counts()
+    assert (counts.received, counts.waiting, counts.dropped) == (2, 2, {})

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -25,13 +26,26 @@ if TYPE_CHECKING:
 ONE = Decimal(1)
 
 
+def quote(symbol: str, received_ns: int) -> Quote:
+    return Quote(
+        symbol=symbol,
+        timestamp_ns=1,
+        received_ns=received_ns,
+        bid_price=ONE,
+        bid_size=ONE,
+        ask_price=ONE,
+        ask_size=ONE,
+    )
+
+
 class Known:
     """What io and dispatch would tell the monitor."""
 
     def __init__(self) -> None:
         self.view = SessionView()
-        self.last_received_ns = 0
-        self.in_hand = 0
+        self.last_data_ns = 0
+        self.last_event_ns = 0
+        self.running_since: float | None = None
 
 
 class Broken(AlwaysOpen):
@@ -41,7 +55,7 @@ class Broken(AlwaysOpen):
 
 class Setup:
     def __init__(self, calendar: Any = None, **settings: Any) -> None:
-        self.clock = FakeClock()
+        self.clock = FakeClock(datetime(2026, 3, 4, 15, tzinfo=UTC))
         self.inbox = Inbox(100, self.clock)
         self.known = Known()
         self.lag = LagMeter(1.0)
@@ -65,6 +79,7 @@ class Setup:
             dispatcher=known,
             inbox=self.inbox,
             lag=self.lag,
+            guard=known,
             latest=self.latest,
             reconnect=lambda error, connection: self.asked.append((error, connection)),
             log=self.log,
@@ -78,16 +93,8 @@ class Setup:
         self.monitor.look()
 
     def receive(self, symbol: str) -> None:
-        self.known.last_received_ns = self.clock.utc_now_ns()
-        self.latest["quotes"][symbol] = Quote(
-            symbol=symbol,
-            timestamp_ns=1,
-            received_ns=self.known.last_received_ns,
-            bid_price=ONE,
-            bid_size=ONE,
-            ask_price=ONE,
-            ask_size=ONE,
-        )
+        self.known.last_data_ns = self.known.last_event_ns = self.clock.utc_now_ns()
+        self.latest["quotes"][symbol] = quote(symbol, self.known.last_event_ns)
 
     def after(self, seconds: float) -> list[object]:
         """What the monitor puts into the inbox at a look so much later."""
@@ -104,7 +111,7 @@ def test_silence_is_put_into_the_inbox_and_logged_once(caplog: pytest.LogCapture
     setup.connect()
     with caplog.at_level(logging.INFO, "realtime_stream"):
         assert setup.after(29) == []
-        assert setup.after(32) == [StaleEvent("*", 0, 61.0)]
+        assert setup.after(32) == [StaleEvent("*", None, 61.0)]
         assert setup.after(1) == []
     stale = [record for record in caplog.records if record.getMessage() == "realtime_feed_stale"]
     (record,) = stale
@@ -186,24 +193,60 @@ def test_a_silent_stream_makes_one_new_session_until_data_come_again() -> None:
     assert len(setup.asked) == 2
 
 
-def test_a_silent_symbol_makes_one_only_when_asked_to() -> None:
+def test_silent_symbols_make_one_only_when_asked_to_and_one_for_them_all() -> None:
     setup = Setup(reconnect_when_stale="stream", stale_after=0)
     setup.connect()
     setup.after(61)
     assert setup.asked == []
     setup = Setup(reconnect_when_stale="symbol", stale_after=0)
     setup.connect()
-    setup.receive("A")
     setup.after(61)
+    ((error, _),) = setup.asked
+    assert "no data for 2 symbol(s) in 61 s" in str(error)
     setup.connect()
     for _ in range(20):
         setup.after(61)
-    assert len(setup.asked) == 2  # one for B, one for A, which fell silent too
-    assert "no data for a symbol" in str(setup.asked[0][0])
+    assert len(setup.asked) == 1
     setup.receive("B")
     setup.after(1)
     setup.after(61)
-    assert len(setup.asked) == 3
+    assert len(setup.asked) == 2
+
+
+def test_a_session_that_brings_no_data_is_not_taken_for_data() -> None:
+    setup = Setup(reconnect_when_stale="stream")
+    for _ in range(5):
+        setup.connect()
+        setup.after(61)
+        setup.after(61)
+    assert len(setup.asked) == 1
+
+
+def test_while_events_wait_the_frames_of_the_network_count() -> None:
+    setup = Setup()
+    setup.connect()
+    setup.clock.advance(59)
+    setup.known.last_data_ns = setup.clock.utc_now_ns()
+    setup.inbox.put_frame([quote("A", setup.clock.utc_now_ns())], 0)
+    setup.clock.advance(2)
+    setup.monitor.look()
+    assert setup.watch.stale == {}
+
+
+def test_a_listener_that_hangs_is_reported_too() -> None:
+    setup = Setup()
+    setup.known.running_since = 0.0
+    (event,) = setup.after(1.5)
+    assert isinstance(event, ErrorEvent)
+    assert event.source == "lag"
+
+
+def test_a_heartbeat_before_any_data_has_no_age(caplog: pytest.LogCaptureFixture) -> None:
+    setup = Setup()
+    with caplog.at_level(logging.INFO, "realtime_stream"):
+        setup.after(31)
+    (record,) = caplog.records
+    assert vars(record)["age_seconds"] is None
 
 
 def test_the_thread_ends_when_told_to() -> None:

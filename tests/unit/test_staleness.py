@@ -206,3 +206,22 @@ def test_all_symbols_are_looked_at_ten_times_within_a_threshold_at_most() -> Non
     assert setup.look(65) == []
     setup.receive("A", 5.5)  # as if it had been silent for a minute
     assert [setup.look(t) for t in (66, 66.1)] == [[], ["A"]]
+
+
+def test_when_the_stream_comes_back_each_symbol_gets_its_time() -> None:
+    setup = Setup()
+    assert setup.look(61) == ["*"]
+    setup.receive("A", 70)
+    assert setup.look(70) == []
+    assert setup.look(100) == []
+    setup.receive("A", 125)
+    assert setup.look(131) == ["B"]
+
+
+def test_a_clock_that_is_set_back_starts_the_count_anew() -> None:
+    setup = Setup()
+    assert setup.look(61) == ["*"]
+    setup.last = START - 4000 * NS
+    assert setup.look(-3600) == []
+    assert setup.look(-3541) == []
+    assert setup.look(-3539) == ["*"]
