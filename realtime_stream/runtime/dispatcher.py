@@ -127,16 +127,22 @@ class Dispatcher:
     def _guarded(self, step: Callable[..., None], item: object) -> None:
         """Run a step; when user code asks to exit, stop calling user code at all."""
         if self._exit is not None:
-            if isinstance(item, Frame):
-                self.undelivered += item.count
-            elif isinstance(item, SessionLost):  # a restart will report what was missed
-                self._gaps.session_ended(item.at_ns, self._latest, item.acknowledged)
+            self._keep_books(item)
             return
         try:
             step(item)
         except CallbackExitError as exc:
             self._exit = exc
             self._on_callback_exit(exc)
+
+    def _keep_books(self, item: object) -> None:
+        """Enter into the accounts what nobody is called about any more."""
+        if isinstance(item, Frame):
+            self.undelivered += item.count
+        elif isinstance(item, SessionLost):  # a restart will report what was missed
+            self._gaps.session_ended(item.at_ns, self._latest, item.acknowledged)
+        elif isinstance(item, BarsDropped):
+            self._gaps.bars_dropped(self._data_clock.utc_now_ns(), item.losses)
 
     def _deliver(self, frame: Frame) -> None:
         """Bring a frame's events to their callbacks."""
