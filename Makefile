@@ -72,7 +72,7 @@ wheel-test: $(VENV)/.dev
 	"$$work/venv/bin/python" -m pip install --quiet --disable-pip-version-check "$$1[test]"; \
 	mkdir "$$work/suite"; cp -R $(SUITE) "$$work/suite"; cd "$$work/suite"; unset PYTHONPATH; \
 	"$$work/venv/bin/python" -c 'import realtime_stream as r; assert "site-packages" in r.__file__, r.__file__'; \
-	"$$work/venv/bin/python" -m pytest -q
+	"$$work/venv/bin/python" -m pytest -q --numprocesses=auto
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info htmlcov .coverage .coverage.* .hypothesis

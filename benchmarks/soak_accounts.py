@@ -25,6 +25,7 @@ __all__ = ["KINDS", "Accounts", "Entry", "Evidence", "explain", "read_ledger"]
 # Where a message can have gone, in the order in which the explanations are tried.
 KINDS: Final = (
     "delivered",
+    "unheard",
     "in gaps",
     "muted",
     "rejected",
@@ -89,6 +90,7 @@ class Accounts:
         undelivered: Of those under "stopped": received, but left in the inbox when the time for
             delivery was over.
         lost_with_session: Of those in gaps: written to a session, and lost with it.
+        lost: The messages that are unaccounted.
         problems: Everything that contradicts what the library promises, in words.
     """
 
@@ -97,6 +99,7 @@ class Accounts:
     by_key: dict[Key, Counter[str]] = field(default_factory=dict)
     undelivered: int = 0
     lost_with_session: int = 0
+    lost: list[Entry] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
     @property
@@ -142,6 +145,7 @@ def explain(ledger: Iterable[Entry], evidence: Evidence) -> Accounts:
         accounts.by_key[key] = book.kinds
         accounts.kinds.update(book.kinds)
         accounts.problems += book.problems
+        accounts.lost += book.lost
         accounts.lost_with_session += book.lost_with_session
         leeway.lost_behind[key[0]] += book.lost_behind
         leeway.without_callback[key[0]] += book.without_callback
@@ -175,6 +179,7 @@ class _Book:
         self.key = key
         self.kinds: Counter[str] = Counter()
         self.problems: list[str] = []
+        self.lost: list[Entry] = []
         self.lost_with_session = 0
         self.lost_behind = 0  # of these: while callbacks were too slow
         self.stopped = 0  # written, but not delivered before a stop
@@ -187,7 +192,10 @@ class _Book:
         self._numbers = [entry.sequence for entry in entries if entry.t_ns in delivered]
         self._gaps = self._intervals(evidence.periods)
         for entry in entries:
-            self.kinds["delivered" if entry.t_ns in delivered else self._why(entry)] += 1
+            kind = "delivered" if entry.t_ns in delivered else self._why(entry)
+            self.kinds[kind] += 1
+            if kind == "unaccounted":
+                self.lost.append(entry)
 
     def _problem(self, count: int, what: str) -> None:
         if count:
@@ -248,6 +256,8 @@ class _Book:
             return "in gaps"
         if not written and self._within(entry, "muted"):
             return "muted"
+        if written and self._within(entry, "unheard"):
+            return "unheard"
         if self._within(entry, "stopped"):
             self.stopped += written
             return "stopped"
@@ -281,7 +291,9 @@ def _compare(accounts: Accounts, evidence: Evidence, leeway: _Leeway) -> None:
         counted[channel] += number
     for channel in sorted({channel for channel, _ in accounts.by_key}):
         books = [kinds for key, kinds in accounts.by_key.items() if key[0] == channel]
-        delivered = sum(kinds["delivered"] for kinds in books)
+        # What was on its way when its callback was removed has been delivered, to nobody: each of
+        # these must be in the manager's count, or it was lost.
+        delivered = sum(kinds["delivered"] + kinds["unheard"] for kinds in books)
         most = leeway.without_callback[channel]
         _agree(problems, f"{channel} delivered", totals.delivered[channel], delivered, most=most)
         dropped = sum(kinds["dropped"] for kinds in books)

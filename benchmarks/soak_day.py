@@ -16,7 +16,7 @@ from benchmarks.soak_accounts import Accounts, Evidence, explain, read_ledger
 from benchmarks.soak_bot import CHANNELS, Bot, Totals, config_for, read_record
 from benchmarks.soak_faults import FAULTS, deck
 from benchmarks.soak_samples import Growth, Sample, Sampler, growth, take
-from benchmarks.soak_scene import InterruptedSoakError, NotRecoveredError, Scene
+from benchmarks.soak_scene import InterruptedSoakError, NotRecoveredError, Scene, Window
 from benchmarks.soak_server import Exchange, Feed
 from realtime_stream import ScaledClock, StreamingError
 
@@ -78,6 +78,7 @@ class Result:
         done: The faults.
         accounts: Where every message has gone.
         totals: The manager's own counters.
+        windows: When what was to be expected, as marks in the ledger.
         samples: Looks at the process over the day.
         before: The process before the day, after a first start and stop.
         after: The same after the last stop.
@@ -92,6 +93,7 @@ class Result:
     done: list[Done] = field(default_factory=list)
     accounts: Accounts = field(default_factory=Accounts)
     totals: Totals = field(default_factory=Totals)
+    windows: list[Window] = field(default_factory=list)
     samples: list[Sample] = field(default_factory=list)
     before: Sample | None = None
     after: Sample | None = None
@@ -180,6 +182,7 @@ class _Day:
         """Say where everything has gone."""
         result, scene, bot = self._result, self._scene, self._bot
         result.totals, result.stale = bot.totals, bot.stale
+        result.windows = scene.windows
         result.undelivered_at_restarts = scene.restarts_behind
         evidence = Evidence(
             delivered=read_record(record, bot.keys),

@@ -65,6 +65,7 @@ def _subscription_refused(scene: Scene) -> str:
 def _changed(scene: Scene) -> None:
     keys = scene.rng.sample(scene.bot.keys, 3)
     with scene.window("unsubscribed", keys):
+        scene.unheard(keys)
         scene.bot.remove(keys)
         scene.pause(0.1, 0.8)
         scene.bot.register(keys)

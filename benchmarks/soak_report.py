@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any
 
+from msgspec import structs
+
 from benchmarks.report import environment
 from benchmarks.soak_accounts import KINDS
 
@@ -60,6 +62,7 @@ def _accounts(result: Result) -> Iterator[str]:
     yield f"              {aside}, {stopped} while stopped"
     yield f"sent        {accounts.sent} ="
     yield f"              {kinds['delivered']:>9} delivered"
+    yield f"              {kinds['unheard']:>9} delivered just after their callback was removed"
     yield (
         f"              {kinds['in gaps']:>9} in gaps, {accounts.lost_with_session} of them sent "
         "into a session that ended"
@@ -117,6 +120,7 @@ def as_json(plan: Plan, result: Result) -> dict[str, Any]:
             "undelivered_at_restarts": result.undelivered_at_restarts,
             **{kind.replace(" ", "_"): accounts.kinds[kind] for kind in KINDS},
             "by_key": {f"{c} {s}": dict(kinds) for (c, s), kinds in accounts.by_key.items()},
+            "lost": [structs.asdict(entry) for entry in accounts.lost],
             "problems": accounts.problems,
         },
         "manager": _counters(result.totals),
@@ -125,6 +129,10 @@ def as_json(plan: Plan, result: Result) -> dict[str, Any]:
         if growth is None
         else {**asdict(growth), "mib_per_market_hour": growth.mib_per_hour / plan.feed.speed},
         "threads_grown": result.threads_grown,
+        "windows": [
+            {**asdict(window), "keys": window.keys and sorted(window.keys)}
+            for window in result.windows
+        ],
         "samples": [asdict(sample) for sample in result.samples],
         "before": result.before and asdict(result.before),
         "after": result.after and asdict(result.after),

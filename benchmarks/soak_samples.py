@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import resource
 import statistics
@@ -65,6 +66,9 @@ def _entries(folder: str) -> int:
 class Sampler:
     """Looks at regular intervals, on a thread of its own.
 
+    Garbage is collected before each look: what a session leaves behind has cycles, and would
+    otherwise wait for the interpreter's next full collection, which may be hours away.
+
     Thread safety: used by one thread; its own one appends to the samples.
     """
 
@@ -84,6 +88,7 @@ class Sampler:
     def _run(self) -> None:
         began = time.monotonic()
         while not self._end.wait(self._interval):
+            gc.collect()
             self.samples.append(take(time.monotonic() - began))
 
 

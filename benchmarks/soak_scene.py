@@ -38,7 +38,8 @@ class Window:
     Begin and end are marks: numbers of messages in the ledger.
 
     Attributes:
-        kind: ``stopped``, ``unsubscribed``, ``muted`` or ``behind`` (callbacks were too slow).
+        kind: ``stopped``, ``unsubscribed``, ``muted``, ``behind`` (callbacks were too slow) or
+            ``unheard`` (on its way when its callback was removed, and delivered to nobody).
         begin: The messages up to this number were published before.
         end: Those after this number were published afterwards; ``None`` while it is open.
         keys: Which (channel, symbol) it is about; ``None`` is all.
@@ -180,6 +181,11 @@ class Scene:
         self.windows.append(window)
         yield
         window.end = self.exchange.mark()
+
+    def unheard(self, keys: Collection[Key]) -> None:
+        """Enter in the diary that callbacks are about to be removed from a whole connection."""
+        mark = self.exchange.mark()
+        self.windows.append(Window("unheard", mark, mark, frozenset(keys), reaches_back=True))
 
     def recover(self) -> None:
         """Take every fault back and wait until the connection is whole.

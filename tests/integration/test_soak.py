@@ -46,7 +46,7 @@ def test_a_short_soak_adds_up() -> None:
     assert not result["threads_grown"]
     assert len(result["faults"]) >= 3
     assert accounts["delivered"] > 1000
-    parts = ("delivered", "in_gaps", "dropped", "rejected", "undelivered")
+    parts = ("delivered", "unheard", "in_gaps", "dropped", "rejected", "undelivered")
     assert accounts["sent"] == sum(accounts[part] for part in parts)
 
 
@@ -80,12 +80,13 @@ def _accounts(
     windows: tuple[Window, ...] = (),
     unwritten: tuple[int, ...] = (),
     dropped: int = 0,
+    unheard: int = 0,
 ) -> Accounts:
     """Explain six quotes, at 10 to 60 ns, of which these were delivered."""
     ledger = [Entry(n, *KEY, 10 * n, 0 if 10 * n in unwritten else 1) for n in range(1, 7)]
     totals = Totals(
-        received=len(got) + dropped,
-        delivered=Counter(quotes=len(got)),
+        received=len(got) + dropped + unheard,
+        delivered=Counter(quotes=len(got) + unheard),
         dropped=Counter({("quotes", "conflated"): dropped}),
     )
     period = Period(0, 6, {(gap.cause, gap.start_ns, gap.end_ns): gap for gap in gaps})
@@ -137,3 +138,14 @@ def test_what_was_dropped_must_be_counted_by_the_manager() -> None:
     assert _accounts((10, 20, 50, 60), windows=(behind,), dropped=2).add_up
     assert _accounts((10, 20, 50, 60), windows=(behind,), dropped=1).problems
     assert _accounts((10, 20, 50, 60), windows=(behind,), dropped=3).problems
+
+
+def test_what_came_after_its_callback_was_removed_must_be_counted_as_delivered() -> None:
+    removed = (
+        Window("unheard", 3, 3, reaches_back=True),
+        Window("unsubscribed", 3, 4),
+    )
+    got, unwritten = (10, 50, 60), (40,)
+    assert _accounts(got, windows=removed, unwritten=unwritten, unheard=2).add_up
+    assert _accounts(got, windows=removed, unwritten=unwritten, unheard=1).problems
+    assert _accounts(got, windows=removed, unwritten=unwritten).problems
