@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from realtime_stream.providers.loop_signal import LoopSignal
 
 __all__ = ["Resolver", "dial"]
@@ -110,12 +112,15 @@ def _thread_name(owner: str) -> str:
     return f"realtime-stream/{owner}/resolve"
 
 
-async def _connect(addresses: list[AddressInfo], timeout: float) -> socket.socket:
+async def _connect(
+    addresses: list[AddressInfo], timeout: float, opened: Callable[[socket.socket], None]
+) -> socket.socket:
     """Try the addresses in order; a dead one costs only its share of the time."""
     loop = asyncio.get_running_loop()
     failure: OSError = OSError("the host name has no address")
     for family, kind, protocol, _, address in addresses:
         sock = socket.socket(family, kind, protocol)
+        opened(sock)
         try:
             sock.setblocking(False)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -133,7 +138,13 @@ async def _connect(addresses: list[AddressInfo], timeout: float) -> socket.socke
 
 
 def dial(
-    url: str, *, timeout: float, interrupt: LoopSignal, resolver: Resolver, owner: str
+    url: str,
+    *,
+    timeout: float,
+    interrupt: LoopSignal,
+    resolver: Resolver,
+    owner: str,
+    opened: Callable[[socket.socket], None] = lambda _: None,
 ) -> socket.socket | None:
     """Connect to the host and port of ``url``; ``None`` when interrupted. Blocks the caller.
 
@@ -143,6 +154,7 @@ def dial(
         interrupt: Ends the call at once when set.
         resolver: Looks the name up.
         owner: Names the look-up's thread.
+        opened: Told of each socket before it is connected.
 
     Returns:
         A connected, non-blocking socket that the caller owns.
@@ -160,7 +172,7 @@ def dial(
         try:
             async with asyncio.timeout(timeout):
                 addresses = await resolver.resolve(host, port, owner)
-                return await _connect(addresses, timeout)
+                return await _connect(addresses, timeout, opened)
         except asyncio.CancelledError:
             if interrupt.is_set():
                 return None

@@ -100,8 +100,12 @@ class Dispatcher:
         return length_hint(self._present)
 
     def drain_until(self, deadline: float) -> None:
-        """Deliver until ``deadline`` (monotonic seconds), then only count what is left."""
-        self._deadline = deadline
+        """Deliver until ``deadline`` (monotonic seconds), then only count what is left.
+
+        Of several deadlines the earliest holds.
+        """
+        before = self._deadline
+        self._deadline = deadline if before is None else min(before, deadline)
 
     def run(self) -> None:
         """Deliver until the supervisor has ended and the inbox is empty."""

@@ -150,8 +150,8 @@ class Inbox:
                 count += behind.count
                 items.popleft()
             frame = Frame(JoinedEvents(parts), frame.received, count)
+        self._taken = True  # before it waits no more: a glance must not see it nowhere
         self._waiting -= frame.count
-        self._taken = True
         return frame
 
     def discount(self, malformed: int) -> None:

@@ -42,13 +42,17 @@ class LagMeter:
         """The frame is delivered."""
         self._current = None
 
-    def watch(self, now: float, running_since: float | None = None) -> bool:
+    def watch(self, now: float, running_since: float | None = None, *, idle: bool = False) -> bool:
         """Look from outside at what is going on; tells whether that raises an alarm.
 
         Args:
             now: Monotonic seconds.
             running_since: Since when a callback has been running, for an event or a report.
+            idle: Whether nothing waits; with nothing running either, the next onset is a new one.
         """
+        if idle and running_since is None and self._current is None:
+            self._raised = False
+            return False
         started = (self._current, running_since)
         late = any(each is not None and now - each > self._threshold for each in started)
         return late and self._raise()

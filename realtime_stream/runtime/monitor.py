@@ -106,7 +106,7 @@ class Monitor:
     def look(self) -> None:
         """Look once at everything."""
         now = self._clock.monotonic()
-        if self._lag.watch(now, self._guard.running_since):
+        if self._lag.watch(now, self._guard.running_since, idle=not self._inbox.behind):
             self._log.write(logging.WARNING, "realtime_feed_lagging")
             self._inbox.put(ErrorEvent(StreamingError("a callback holds up delivery"), "lag"))
         self._look_for_silence()
@@ -147,8 +147,10 @@ class Monitor:
         self, found: Sequence[StaleEvent], last_ns: int, connection_id: str
     ) -> None:
         """Ask for a new session, once for each silence: not again before data have come."""
+        now_ns = self._data_clock.utc_now_ns()
         for symbol, asked_ns in list(self._asked.items()):
-            if self._last_of(symbol, last_ns) > asked_ns:
+            data_again = self._last_of(symbol, last_ns) > asked_ns
+            if data_again or asked_ns > now_ns:  # or the clock was set back
                 del self._asked[symbol]
         wanted = self._config.reconnect_when_stale
         new = [
@@ -159,7 +161,6 @@ class Monitor:
         ]
         if not new:
             return
-        now_ns = self._data_clock.utc_now_ns()
         self._asked |= dict.fromkeys((ALL_SYMBOLS, *self._watch.stale), now_ns)  # one for them all
         what = "the stream" if new[0].symbol == ALL_SYMBOLS else f"{len(new)} symbol(s)"
         error = StaleDataError(f"no data for {what} in {new[0].age:.0f} s of market time")

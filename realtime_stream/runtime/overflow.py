@@ -76,9 +76,10 @@ def decode_all(frames: Sequence[Frame]) -> int:
     """Decode what waits, in place; tell how many messages turned out to be no events."""
     malformed = 0
     for frame in frames:
-        frame.events = list(frame.events)
-        malformed += frame.count - len(frame.events)
-        frame.count = len(frame.events)
+        if not isinstance(frame.events, list):
+            frame.events = list(frame.events)
+            malformed += frame.count - len(frame.events)
+            frame.count = len(frame.events)
     return malformed
 
 

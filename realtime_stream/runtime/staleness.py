@@ -55,6 +55,7 @@ class StalenessWatch:
         self._since: dict[str, int] = {}  # per symbol: when its subscription was first seen
         self._next_scan_ns = 0
         self._looked_ns = 0
+        self._silence = (0, 0)  # the last one of the whole stream, from when to when
         self.stale: dict[str, float] = {}
 
     @property
@@ -77,15 +78,15 @@ class StalenessWatch:
         if view.connected_since is None:
             self.stale, self._since = {}, {}
             return []
-        if now_ns < self._looked_ns:  # the clock was set back: everything counts from now
-            self._session = -1
+        if now_ns < self._looked_ns - _NS:  # the clock was set back: everything counts from now
+            self._session, self._silence = -1, (0, 0)
         self._looked_ns = now_ns
         self._learn(now_ns, view)
         if not self._ticking:
             self.stale = {}
             return []
         stale = dict(self.stale)
-        onsets = self._look_at_stream(now_ns, last_ns, stale)
+        onsets = self._look_at_stream(now_ns, last_ns if last_ns <= now_ns else 0, stale)
         if ALL_SYMBOLS not in stale and latest is not None and self._symbol_after:
             onsets += self._look_at_symbols(now_ns, latest, stale)
         self.stale = stale
@@ -96,6 +97,7 @@ class StalenessWatch:
         if view.sessions != self._session:
             self._session, self._session_ns = view.sessions, now_ns
             self._since, self._known, self.stale = {}, frozenset(), {}
+            self._silence = (0, 0)
         if view.acknowledged is self._known:
             return
         self._known = view.acknowledged
@@ -113,10 +115,12 @@ class StalenessWatch:
             return []
         age = self._age(max(last_ns, self._session_ns), now_ns, self._stream_after)
         if age is None:
-            if stale.pop(ALL_SYMBOLS, None) is not None:  # each symbol gets its time to come back
-                self._since = dict.fromkeys(self._since, now_ns)
+            if stale.pop(ALL_SYMBOLS, None) is not None:
+                self._silence = (self._silence[0], now_ns)
             return []
         fresh = ALL_SYMBOLS not in stale
+        if fresh:
+            self._silence = (last_ns, now_ns)
         stale[ALL_SYMBOLS] = age
         return [StaleEvent(ALL_SYMBOLS, last_ns or None, age)] if fresh else []
 
@@ -129,8 +133,8 @@ class StalenessWatch:
         if full:
             self._next_scan_ns = now_ns + int(self._symbol_after * _NS / _SCANS)
         for symbol in candidates:
-            last = _last_received(symbol, latest)
-            age = self._age(max(last or 0, self._since[symbol]), now_ns, self._symbol_after)
+            last = _last_received(symbol, latest, now_ns)
+            age = self._age(self._counted_from(symbol, last, now_ns), now_ns, self._symbol_after)
             if age is None:
                 stale.pop(symbol, None)
                 continue
@@ -138,6 +142,17 @@ class StalenessWatch:
                 onsets.append(StaleEvent(symbol, last, age))
             stale[symbol] = age
         return onsets
+
+    def _counted_from(self, symbol: str, last: int | None, now_ns: int) -> int:
+        """From when a symbol's silence counts; the stream's last silence is left out of it.
+
+        When the stream comes back each symbol gets the time it had left to come back too.
+        """
+        since_ns = max(last or 0, self._since[symbol])
+        start_ns, end_ns = self._silence
+        if since_ns < end_ns:
+            since_ns += end_ns - max(since_ns, start_ns)
+        return min(since_ns, now_ns)
 
     def _age(self, since_ns: int, now_ns: int, threshold: float) -> float | None:
         """Seconds of market time since then, if they are too many."""
@@ -148,6 +163,8 @@ class StalenessWatch:
         return age / _NS if age > limit else None
 
 
-def _last_received(symbol: str, latest: Latest) -> int | None:
+def _last_received(symbol: str, latest: Latest, now_ns: int) -> int | None:
+    """When the last event came; what is stamped later than now is from before a clock was set."""
     found = (latest[channel].get(symbol) for channel in _TICKING)
-    return max((event.received_ns for event in found if event is not None), default=None)
+    stamps = (event.received_ns for event in found if event is not None)
+    return max((stamp for stamp in stamps if stamp <= now_ns), default=None)

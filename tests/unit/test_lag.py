@@ -66,3 +66,11 @@ def test_threads_that_see_the_same_lag_raise_one_alarm() -> None:
     for thread in threads:
         thread.join(10)
     assert sorted(answers) == [False] * 7 + [True]
+
+
+def test_a_second_listener_that_hangs_on_a_quiet_feed_is_a_second_onset() -> None:
+    meter = LagMeter(1.0)
+    assert meter.watch(2.0, 0.5)
+    assert not meter.watch(3.0, 0.5)
+    assert not meter.watch(4.0, None, idle=True)
+    assert meter.watch(9.0, 5.0)

@@ -208,14 +208,17 @@ def test_all_symbols_are_looked_at_ten_times_within_a_threshold_at_most() -> Non
     assert [setup.look(t) for t in (66, 66.1)] == [[], ["A"]]
 
 
-def test_when_the_stream_comes_back_each_symbol_gets_its_time() -> None:
-    setup = Setup()
-    assert setup.look(61) == ["*"]
-    setup.receive("A", 70)
-    assert setup.look(70) == []
+def test_when_the_stream_comes_back_each_symbol_has_the_time_it_had_left() -> None:
+    setup = Setup(stream=30)
+    setup.receive("B", 5)
+    setup.receive("A", 10)
+    assert setup.look(41) == ["*"]
+    setup.receive("A", 100)
     assert setup.look(100) == []
     setup.receive("A", 125)
-    assert setup.look(131) == ["B"]
+    assert setup.look(150) == []  # B: 5 s before the silence, 50 s after it
+    setup.receive("A", 151)
+    assert setup.look(157) == ["B"]
 
 
 def test_a_clock_that_is_set_back_starts_the_count_anew() -> None:
@@ -225,3 +228,19 @@ def test_a_clock_that_is_set_back_starts_the_count_anew() -> None:
     assert setup.look(-3600) == []
     assert setup.look(-3541) == []
     assert setup.look(-3539) == ["*"]
+
+
+def test_a_small_step_back_changes_nothing() -> None:
+    setup = Setup()
+    assert setup.look(61) == ["*"]
+    assert setup.look(60.9) == []
+    assert "*" in setup.watch.stale
+
+
+def test_stamps_from_before_the_clock_was_set_back_do_not_count() -> None:
+    setup = Setup()
+    setup.receive("A", 10)
+    setup.receive("B", 10)
+    assert setup.look(-3600) == []
+    setup.receive("A", -3545)
+    assert setup.look(-3539) == ["B"]

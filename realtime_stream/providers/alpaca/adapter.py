@@ -183,16 +183,14 @@ class AlpacaAdapter:
                 self._changed.disarm()
 
     def _dial(self) -> socket.socket | None:
-        sock = dial(
+        return dial(
             self._url,
             timeout=self._config.connect_timeout,
             interrupt=self._interrupt,
             resolver=_RESOLVER,
             owner=self._owner,
+            opened=_SOCKETS.add,
         )
-        if sock is not None:
-            _SOCKETS.add(sock)
-        return sock
 
     def _websocket_params(self, sock: socket.socket) -> dict[str, object]:
         """The SDK's defaults, which these replace, with bounds on every wait."""
