@@ -35,6 +35,7 @@ KINDS: Final = (
     "unaccounted",
 )
 
+_AWAY: Final = ("stopped", "unsubscribed")
 _EVER: Final = float("inf")
 _Interval = tuple[float, float]  # both ends are outside
 
@@ -90,6 +91,7 @@ class Accounts:
         undelivered: Of those under "stopped": received, but left in the inbox when the time for
             delivery was over.
         lost_with_session: Of those in gaps: written to a session, and lost with it.
+        dropped_in_gaps: Of those in gaps: counted as dropped by the manager as well.
         lost: The messages that are unaccounted.
         problems: Everything that contradicts what the library promises, in words.
     """
@@ -99,6 +101,7 @@ class Accounts:
     by_key: dict[Key, Counter[str]] = field(default_factory=dict)
     undelivered: int = 0
     lost_with_session: int = 0
+    dropped_in_gaps: int = 0
     lost: list[Entry] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
@@ -254,16 +257,12 @@ class _Book:
             self.lost_with_session += written
             self.lost_behind += written and self._within(entry, "behind")
             return "in gaps"
-        if not written and self._within(entry, "muted"):
-            return "muted"
-        if written and self._within(entry, "unheard"):
-            return "unheard"
-        if self._within(entry, "stopped"):
-            self.stopped += written
-            return "stopped"
-        if self._within(entry, "unsubscribed"):
-            self.without_callback += written
-            return "unsubscribed"
+        kinds = ("unheard", *_AWAY) if written else ("muted", *_AWAY)
+        for kind in kinds:
+            if self._within(entry, kind):
+                self.stopped += written and kind == "stopped"
+                self.without_callback += written and kind == "unsubscribed"
+                return kind
         return "dropped" if written and self._within(entry, "behind") else "unaccounted"
 
     def _within(self, entry: Entry, kind: str) -> bool:
@@ -297,6 +296,7 @@ def _compare(accounts: Accounts, evidence: Evidence, leeway: _Leeway) -> None:
         most = leeway.without_callback[channel]
         _agree(problems, f"{channel} delivered", totals.delivered[channel], delivered, most=most)
         dropped = sum(kinds["dropped"] for kinds in books)
+        accounts.dropped_in_gaps += max(counted[channel] - dropped, 0)
         most = leeway.lost_behind[channel]
         _agree(problems, f"{channel} dropped", counted[channel], dropped, most=most)
     rejected = accounts.kinds["rejected"] + evidence.garbage

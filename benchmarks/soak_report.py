@@ -67,6 +67,9 @@ def _accounts(result: Result) -> Iterator[str]:
         f"              {kinds['in gaps']:>9} in gaps, {accounts.lost_with_session} of them sent "
         "into a session that ended"
     )
+    twice = accounts.dropped_in_gaps + result.undelivered_at_restarts
+    if twice:
+        yield f"                        ({twice} of them also counted as dropped or undelivered)"
     yield f"              {kinds['dropped']:>9} dropped"
     yield f"              {kinds['rejected']:>9} rejected"
     yield f"              {accounts.undelivered:>9} undelivered at stop"
@@ -120,6 +123,7 @@ def as_json(plan: Plan, result: Result) -> dict[str, Any]:
             "undelivered_at_restarts": result.undelivered_at_restarts,
             **{kind.replace(" ", "_"): accounts.kinds[kind] for kind in KINDS},
             "by_key": {f"{c} {s}": dict(kinds) for (c, s), kinds in accounts.by_key.items()},
+            "dropped_in_gaps": accounts.dropped_in_gaps,
             "lost": [structs.asdict(entry) for entry in accounts.lost],
             "problems": accounts.problems,
         },
