@@ -56,7 +56,11 @@ def _watchlist(
     """What to watch, as settings; without symbols the environment's watchlist stands."""
     listed = list(_symbols(symbols or ""))
     if watchlist_file is not None:
-        listed += watchlist_file.read_text("utf-8").split()
+        try:
+            listed += watchlist_file.read_text("utf-8").split()
+        except (OSError, UnicodeDecodeError) as exc:
+            msg = f"the watchlist file cannot be read: {exc}"
+            raise typer.BadParameter(msg) from exc
     channels = channel or [_DEFAULT_CHANNELS.get(market, "bars")]
     return {"watchlist": tuple(listed) or None, "watchlist_channels": tuple(channels)}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import email.utils
 import re
 import secrets
@@ -133,9 +134,9 @@ class Probe:
         seconds = self._budget.step() / len(self._addresses)
         failure: OSError = OSError("no address")
         for family, kind, protocol, _, address in self._addresses:
-            self._socket = socket.socket(family, kind, protocol)
-            self._socket.settimeout(seconds)
             try:
+                self._socket = socket.socket(family, kind, protocol)
+                self._socket.settimeout(seconds)
                 self._socket.connect(address)
             except OSError as exc:
                 self.close()
@@ -185,7 +186,8 @@ class Probe:
             "Content-Type: application/msgpack",
         )
         if answer.status == _SWITCHING_PROTOCOLS:
-            self._opened().sendall(_GOODBYE)
+            with contextlib.suppress(OSError):  # it has opened; that it is gone by now is no matter
+                self._opened().sendall(_GOODBYE)
             self.close()
             return Finding("the server opens the WebSocket (HTTP 101)", True)
         problem = problem_of_status(answer.status)
@@ -249,7 +251,8 @@ class Probe:
         if status is None or not head.endswith(_END_OF_HEAD):
             raise CheckFailedError(Problem.UPGRADE, "what answers does not speak HTTP")
         fields = BytesHeaderParser().parsebytes(rest)
-        return _Answer(int(status[1]), fields["Date"], fields["Retry-After"], asked_ns, answered_ns)
+        date, retry_after = (_text(fields[name]) for name in ("Date", "Retry-After"))
+        return _Answer(int(status[1]), date, retry_after, asked_ns, answered_ns)
 
     def _exchange(self, request: bytes) -> bytes:
         """Send; receive until the end of the head. However it trickles, one deadline holds.
@@ -294,13 +297,18 @@ def _judge_clock(answer: _Answer, date_ns: int) -> Finding[bool]:
     return Finding(f"{text}: latencies and ages will be wrong", True, Problem.CLOCK)
 
 
+def _text(header: object) -> str | None:
+    """A header as text; with bytes beyond ASCII in it the parser makes an object of its own."""
+    return None if header is None else str(header)
+
+
 def _date_ns(header: str | None) -> int | None:
     """A Date header as nanoseconds since the epoch; ``None`` if it is none."""
     if header is None:
         return None
     try:
         return int(email.utils.parsedate_to_datetime(header).timestamp()) * 1_000_000_000
-    except (ValueError, OverflowError):
+    except (ValueError, TypeError, OverflowError):
         return None
 
 

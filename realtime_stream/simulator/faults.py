@@ -28,8 +28,9 @@ def _ignore_change() -> None:
 class Faults(HandshakeFaults):
     """What to do wrong from now on; what has happened already is not undone.
 
-    Faults are independent of each other. ``times`` limits how often one applies; without it, it
-    applies until :meth:`clear`. Those of data apply to what is published or played from then on.
+    Faults are independent of each other. ``times`` limits how often one applies; ``None`` is until
+    :meth:`clear`, and the default but for errors and lost acknowledgements, which come once. Those
+    of data apply to what is published or played from then on.
 
     Thread safety: every method may be called from any thread. On the simulator's own, where only
     fault scripts call them, a method returns before its effect on sockets.
@@ -146,7 +147,7 @@ class Faults(HandshakeFaults):
         self._on_refuse_connections(on)
 
     def stop_reading(self, on: bool = True) -> None:
-        """Be a dead peer: neither read from nor write to the connections that are open now.
+        """Be a dead peer: neither read from nor write to the sessions that are open now.
 
         Connections that come later are served. Turned off, the connections are read from again.
         """

@@ -79,10 +79,10 @@ class HandshakeFaults(FaultState):
             self._silent = stage
 
     def delay_at(self, stage: Stage, seconds: float) -> None:
-        """Answer at this step so many seconds later; 0 ends that, and what waits is answered.
+        """Answer at this step so many seconds later; 0 ends that.
 
-        A request takes effect when it is answered. Requests of one session are answered in their
-        order, so those behind wait, too.
+        What waits is answered once no step is delayed any more. A request takes effect when it is
+        answered. Requests of one session are answered in their order, so those behind wait, too.
 
         Args:
             stage: As for :meth:`silent_at`.

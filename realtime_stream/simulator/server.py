@@ -233,7 +233,7 @@ class AlpacaSimulator:
         self._thread.post(self._running_hub().send_error, code, message)
 
     def drop(self, code: int | None = 1000, reason: str = "") -> int:
-        """Close every open connection; what was published before is sent first.
+        """Close every open connection; what was published (and not delayed) is sent first.
 
         Args:
             code: Close code. 1006 ends the TCP connection without a close frame; ``None`` resets
