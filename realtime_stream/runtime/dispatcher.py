@@ -173,19 +173,21 @@ class Dispatcher:
         gaps, missing = self._gaps, self._gaps.open
         routes = self._registry.routes
         by_symbol = routes.by_symbol
-        event = None
+        event, lane = None, ""
         for event in events:
             channel, symbol = event.channel, event.symbol
+            if channel is not lane:  # nearly always the same as that of the event before
+                lane, known, symbols = channel, latest[channel], by_symbol.get(channel)
             delivered[channel] += 1  # first: whatever comes, it is in the accounts
             if missing:
                 gap = gaps.first_after(event)
                 if gap is not None:
                     self._report_gap(gap)
-            latest[channel][symbol] = event
+            known[symbol] = event
             if routes.stale:
                 routes = self._registry.routes
                 by_symbol = routes.by_symbol
-            symbols = by_symbol.get(channel)
+                symbols = by_symbol.get(channel)
             if symbols is not None:
                 found = symbols.get(symbol)
                 guard.deliver(routes.of(event) if found is None else found, event)

@@ -68,7 +68,8 @@ class Inbox:
         """Start empty."""
         self._capacity = capacity
         self._clock = clock
-        self._condition = threading.Condition(threading.Lock())  # guards every attribute below
+        self._lock = threading.Lock()  # guards every attribute below
+        self._condition = threading.Condition(self._lock)
         self._items: deque[object] = deque()
         self._waiting = 0
         self._errors = 0
@@ -83,7 +84,7 @@ class Inbox:
         """Append the events of one frame; return how many had to be dropped. Never blocks."""
         dropped = 0
         frame = Frame(events, received, len(events))
-        with self._condition:
+        with self._lock:
             self._items.append(frame)
             self._received += frame.count
             self._waiting += frame.count
@@ -99,7 +100,7 @@ class Inbox:
         What sessions and states are told by is never dropped: it is little, because attempts are
         spaced. Errors are, once a thousand of them wait.
         """
-        with self._condition:
+        with self._lock:
             if isinstance(notice, ErrorEvent) and not notice.fatal:
                 if self._errors >= _MAX_ERRORS:
                     self._notices_dropped += 1
@@ -111,7 +112,7 @@ class Inbox:
 
     def get(self, timeout: float | None) -> object | None:
         """The next frame or notice; ``None`` after ``timeout`` seconds without one."""
-        with self._condition:
+        with self._lock:
             self._taken = False
             if not self._items:
                 self._consumer_waits = True
@@ -156,12 +157,12 @@ class Inbox:
 
     def discount(self, malformed: int) -> None:
         """So many messages of a frame that was taken turned out to be no events."""
-        with self._condition:
+        with self._lock:
             self._received -= malformed
 
     def counts(self) -> InboxCounts:
         """Totals, consistent with each other."""
-        with self._condition:
+        with self._lock:
             return InboxCounts(
                 self._received,
                 self._waiting,

@@ -84,6 +84,14 @@ class FrameDecoder:
             messages = [message for message in messages if message.__class__ in _COMPLETE]
         return Decoded(messages, controls, [])
 
+    def decode_events(self, data: bytes, received_ns: int) -> list[MarketEvent] | None:
+        """Decode a frame that is as it should be: events alone. ``None`` if it is not."""
+        try:
+            messages = self._decode_frame(data)
+            return None if _complete(messages, received_ns) else messages
+        except _BAD_DATA:
+            return None
+
     def _decode_each(self, data: bytes | str, received_ns: int, reason: str) -> Decoded:
         """The slow way, for a frame in which something is wrong."""
         try:

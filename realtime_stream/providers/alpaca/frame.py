@@ -81,12 +81,19 @@ class EncodedEvents(Struct, gc=False):
 
     def __iter__(self) -> Iterator[MarketEvent]:
         """Decode, unless that is done; then iterate."""
-        if self.events is None:
-            decoded = self.decoder.decode(self.data, self.received_ns)
-            self.events, self.data = decoded.events, b""
-            for reject in decoded.rejects:
-                self.on_reject(reject)
-        return iter(self.events)
+        events = self.events
+        if events is None:
+            events = self.decoder.decode_events(self.data, self.received_ns)
+            if events is None:
+                events = self._decode_malformed()
+            self.events, self.data = events, b""
+        return iter(events)
+
+    def _decode_malformed(self) -> list[MarketEvent]:
+        decoded = self.decoder.decode(self.data, self.received_ns)
+        for reject in decoded.rejects:
+            self.on_reject(reject)
+        return decoded.events
 
     def __contains__(self, event: object) -> bool:
         """Whether the frame brought this event."""
