@@ -24,10 +24,9 @@ __all__ = ["EncodedEvents", "data_messages"]
 
 # First bytes of MessagePack arrays.
 _NO_MESSAGES: Final = 0x90
-_ONE_MESSAGE: Final = 0x91
 _FIFTEEN_MESSAGES: Final = 0x9F
 _ARRAY_16: Final = 0xDC
-_DATA_TAG: Final = b"\xa1T\xa1"  # a first key "T" with a value of one character: market data
+_DATA_TAG: Final = b"\xa1T\xa1"  # a key "T" with a value of one character: market data
 _SHORTEST_MESSAGE: Final = 8  # bytes; nothing that says less is worth the trust
 _LONGEST_MESSAGE: Final = 2048  # bytes; what is longer must not wait undecoded: nobody bounds it
 
@@ -40,15 +39,12 @@ def data_messages(data: bytes | str) -> int:
     if isinstance(data, str) or not data:
         return 0
     first = data[0]
-    if first == _ONE_MESSAGE and data[2:5] == _DATA_TAG and len(data) <= _LONGEST_MESSAGE:
-        return 1
     count = first - _NO_MESSAGES if _NO_MESSAGES <= first <= _FIFTEEN_MESSAGES else 0
     if first == _ARRAY_16:
         count = int.from_bytes(data[1:3], "big")
     if not count * _SHORTEST_MESSAGE <= len(data) <= count * _LONGEST_MESSAGE:
         return 0
-    control = b"error" in data or b"success" in data or b"subscription" in data
-    return 0 if control else count
+    return count if data.count(_DATA_TAG) == count else 0
 
 
 class EncodedEvents(Struct, gc=False):
