@@ -9,57 +9,17 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
-from realtime_stream import Quote, Trade
+from realtime_stream import Trade
+from tests.abuse.wire import packed, streaming, survives, wire_quote
 from tests.integration import conftest as integration
 from tests.support import START_NS, Recorder, quote, trade
 
 if TYPE_CHECKING:
-    from realtime_stream import RealTimeStreamManager
     from realtime_stream.simulator import AlpacaSimulator
     from tests.integration.conftest import NewManager
 
 simulator = integration.simulator
 new_manager = integration.new_manager
-
-STAMP = msgspec.msgpack.Ext(-1, (1_790_000_000).to_bytes(4, "big"))
-
-
-def wire_quote(**fields: Any) -> dict[str, Any]:
-    """A quote as msgpack has it, with a time in whole seconds."""
-    return {**quote(), "t": STAMP, **fields}
-
-
-def packed(*messages: Any) -> bytes:
-    """A frame with these messages, whatever they are."""
-    return msgspec.msgpack.encode(messages)
-
-
-def streaming(manager: RealTimeStreamManager) -> Recorder[Quote]:
-    """Connect, and record the quotes of AAPL."""
-    quotes = Recorder[Quote]()
-    manager.on_quote(quotes, "AAPL")
-    manager.start()
-    return quotes
-
-
-def survives(
-    simulator: AlpacaSimulator,
-    manager: RealTimeStreamManager,
-    quotes: Recorder[Quote],
-    *,
-    rejected: int,
-    delivered: int = 0,
-) -> None:
-    """What is sent next arrives over the same connection; what was bad has been counted."""
-    simulator.publish(quote(bp=77))
-    quotes.wait_until(lambda items: any(event.bid_price == 77 for event in items))
-    status = manager.status()
-    assert status.rejected == rejected
-    assert len(manager.rejects()) == rejected
-    assert all(reject.reason for reject in manager.rejects())
-    assert len(quotes.items) == status.received == delivered + 1
-    assert status.sessions == 1
-    assert simulator.attempts == 1
 
 
 # --- messages that cannot be taken, among others that can ---

@@ -239,7 +239,7 @@ def test_sessions_that_succeed_are_lost_and_come_back(
         exchange.publish_raw(b"\x93\xc0\x01\x81\xa1T\xa1?")
         traces.look(manager)
         exchange.drop(end)
-        assert exchange.wait_for(lambda s, n=n: s.authenticated > n + 1)  # type: ignore[misc]
+        assert exchange.wait_for(lambda s, n=n: s.authenticated > n + 1)  # type: ignore[misc]  # mypy cannot infer the type of a lambda with a default
     assert exchange.wait_for(is_subscribed)
     manager.subscribe("trades", "AAPL")
     manager.stop()
@@ -386,7 +386,7 @@ def test_each_session_asks_and_uses_the_newest_pair(
     manager.subscribe("quotes", "AAPL")
     manager.start(timeout=0)
     for session in (1, 2, 3):
-        assert exchange.wait_for(lambda s: s.authenticated == session and is_subscribed(s))  # noqa: B023
+        assert exchange.wait_for(lambda s: s.authenticated == session and is_subscribed(s))  # noqa: B023  # called before the next turn
         assert len(asked.items) == session
         exchange.drop(1001)
     assert exchange.wait_for(lambda s: s.authenticated == 4)
