@@ -23,6 +23,12 @@
     |   +-- SlowClientError                 407
     |   +-- SubscriptionRefusedError        400, 405, 410, 413; or never acknowledged
     |   +-- ServerError                     500, auth timeout and every other server-side failure
+    +-- HistoryError                        history could not be fetched; worth another try
+    |   +-- HistoryUnavailableError         not now, and not before a time that it names
+    |   +-- HistoryRefusedError             never: the request itself is refused
+    +-- SinkError                           a sink could not store; worth another try
+    |   +-- SinkRejectedError               these bars can never be stored
+    +-- RecordingError                      a recording cannot be written or read
     +-- WebSocketError                      the transport failed
         +-- WSConnectionError               refused, reset, unreachable, TLS
         |   +-- NameResolutionError
@@ -35,6 +41,11 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
 __all__ = [
     "AuthenticationError",
     "CallbackContextError",
@@ -45,6 +56,9 @@ __all__ = [
     "ForkedProcessError",
     "HandshakeError",
     "HandshakeTimeoutError",
+    "HistoryError",
+    "HistoryRefusedError",
+    "HistoryUnavailableError",
     "IllegalTransitionError",
     "InsufficientSubscriptionError",
     "InvalidSymbolError",
@@ -52,8 +66,11 @@ __all__ = [
     "NameResolutionError",
     "ProtocolError",
     "RateLimitError",
+    "RecordingError",
     "ServerError",
     "SessionClosedError",
+    "SinkError",
+    "SinkRejectedError",
     "SlowClientError",
     "StaleDataError",
     "StartTimeoutError",
@@ -170,6 +187,49 @@ class SubscriptionRefusedError(DataProviderError):
 
 class ServerError(DataProviderError):
     """The provider reports a failure of its own."""
+
+
+class HistoryError(StreamingError):
+    """History could not be fetched this time; another try may do."""
+
+
+class HistoryUnavailableError(HistoryError):
+    """What was asked for is not to be had before a time.
+
+    Attributes:
+        available_ns: That time, nanoseconds since the epoch.
+    """
+
+    def __init__(self, message: str, *, available_ns: int) -> None:
+        """Keep the time."""
+        super().__init__(message)
+        self.available_ns = available_ns
+
+
+class HistoryRefusedError(HistoryError):
+    """The request is refused for good: keys, plan, or a parameter."""
+
+
+class SinkError(StreamingError):
+    """A sink could not store this time; another try may do."""
+
+
+class SinkRejectedError(SinkError):
+    """Some bars can never be stored, whatever is tried.
+
+    Attributes:
+        rejected: Positions, in the batch that was given, of the bars that cannot be stored, and
+            why. None of the batch was stored.
+    """
+
+    def __init__(self, message: str, *, rejected: Mapping[int, str]) -> None:
+        """Keep which ones."""
+        super().__init__(message)
+        self.rejected = dict(rejected)
+
+
+class RecordingError(StreamingError):
+    """A recording cannot be written, or is not one."""
 
 
 class WebSocketError(StreamingError):

@@ -11,10 +11,10 @@ thread that reads a frame's events.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
 from realtime_stream.clock import datetime_from_ns
 
@@ -23,13 +23,16 @@ if TYPE_CHECKING:
 
     from realtime_stream.config import Credentials
     from realtime_stream.market.channels import Subscription
-    from realtime_stream.market.models import MarketEvent
+    from realtime_stream.market.models import Bar, MarketEvent, Trade
     from realtime_stream.resilience.circuit_breaker import BreakerInfo
     from realtime_stream.resilience.failures import Failure, SessionEnd
 
 __all__ = [
     "Acknowledged",
     "Authenticated",
+    "BackfillEvent",
+    "BackfillInfo",
+    "BarsInfo",
     "Connected",
     "ConnectionEvent",
     "ConnectionState",
@@ -39,15 +42,23 @@ __all__ = [
     "ErrorEvent",
     "Gap",
     "GapEntry",
+    "HistoryFactory",
+    "HistoryPage",
+    "HistoryProvider",
+    "HistoryRequest",
     "LagInfo",
+    "LatencyInfo",
     "LifecycleState",
     "MarketDataProvider",
     "ProviderFactory",
     "Refused",
+    "RejectedEvent",
     "RejectedMessage",
     "ServerReport",
     "SessionListener",
     "Settled",
+    "Sink",
+    "SinkInfo",
     "StaleEvent",
     "StateChange",
     "Status",
@@ -187,6 +198,90 @@ class MarketDataProvider(Protocol):
 ProviderFactory: TypeAlias = Callable[[], MarketDataProvider]
 
 
+# --- history ---
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryRequest:
+    """What to fetch: ``start_ns <= timestamp_ns < end_ns``, nanoseconds since the epoch.
+
+    Attributes:
+        channel: ``bars`` or ``trades``.
+        symbols: Which symbols.
+        start_ns: First moment.
+        end_ns: The moment after the last.
+        timeframe: Of bars, such as ``1m``.
+        newest: For one symbol, only so many events, the newest of the stretch; ``None`` for all.
+    """
+
+    channel: Literal["bars", "trades"]
+    symbols: tuple[str, ...]
+    start_ns: int
+    end_ns: int
+    timeframe: str = "1m"
+    newest: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryPage:
+    """A part of an answer; each symbol's events come in the order of their times.
+
+    Attributes:
+        bars: Bars, with ``source="backfill"``.
+        trades: Trades that stand (not cancelled, corrected ones as corrected), with
+            ``source="backfill"``.
+    """
+
+    bars: tuple[Bar, ...] = ()
+    trades: tuple[Trade, ...] = ()
+
+
+class HistoryProvider(Protocol):
+    """A source of past bars and trades."""
+
+    def fetch(self, request: HistoryRequest, credentials: Credentials) -> Iterator[HistoryPage]:
+        """Fetch page after page; blocks. One thread at a time.
+
+        Temporary refusals are tried again within, for a bounded time.
+
+        Raises:
+            HistoryUnavailableError: Not to be had before a time that it names.
+            HistoryRefusedError: The request is refused for good.
+            HistoryError: It failed, or :meth:`close` was called.
+        """
+
+    def close(self) -> None:
+        """End what is being fetched within 0.5 s, and every later fetch at once. Thread-safe."""
+
+
+HistoryFactory: TypeAlias = Callable[[], HistoryProvider]
+
+
+# --- storage ---
+
+
+class Sink(Protocol):
+    """Where delivered bars go. Called by one thread of its own, which may block."""
+
+    @property
+    def name(self) -> str:
+        """What it is called in thread names, log records and the status; ``[a-z0-9-]+``."""
+
+    def write(self, bars: Sequence[Bar]) -> None:
+        """Store bars, all or none; those that are stored already do no harm.
+
+        Of several bars with the same symbol, timeframe and start, an updated one wins over a
+        regular one whatever the order they come in. It must give up by itself within seconds.
+
+        Raises:
+            SinkRejectedError: Some of them can never be stored; none was.
+            SinkError: It did not work this time; none was stored.
+        """
+
+    def close(self) -> None:
+        """Let go of connections; nothing is written after it."""
+
+
 # --- what a user is told ---
 
 
@@ -259,7 +354,8 @@ class Gap:
     """A stretch of time in which events may have been missed.
 
     Attributes:
-        cause: ``reconnect`` (there was no session) or ``overflow`` (the inbox was full).
+        cause: ``reconnect`` (there was no session), ``overflow`` (the inbox was full) or
+            ``history`` (a gap reported before, which history could not fill).
         start_ns: When the last frame before it was received, or the session began.
         end_ns: When the connection was whole again.
         entries: One per (channel, symbol) that was being received.
@@ -307,6 +403,50 @@ class StaleEvent:
 
 
 @dataclass(frozen=True, slots=True)
+class RejectedEvent:
+    """An event that validation found fault with.
+
+    Attributes:
+        event: The event as it came.
+        rule: Which rule, such as ``crossed`` or ``not_positive``.
+        field: Which field, such as ``bid_price``.
+        value: The field's value.
+        rejected: ``True`` when it was kept from everybody, ``False`` when it was only flagged.
+    """
+
+    event: MarketEvent
+    rule: str
+    field: str
+    value: object
+    rejected: bool
+
+
+@dataclass(frozen=True, slots=True)
+class BackfillEvent:
+    """A gap of one (channel, symbol) was filled from history, or could not be.
+
+    Attributes:
+        channel: ``bars`` or ``trades``.
+        symbol: Symbol.
+        start_ns: Beginning of the stretch that was asked for, nanoseconds since the epoch.
+        end_ns: Its end.
+        fetched: How many events of it history has.
+        delivered: How many of them were new, or newer than what had been delivered.
+        complete: Whether everything that history will have is there; ``False`` leaves the gap open.
+        reason: Why it is not complete.
+    """
+
+    channel: str
+    symbol: str
+    start_ns: int
+    end_ns: int
+    fetched: int
+    delivered: int
+    complete: bool
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class DeadLetter:
     """An event whose callback failed.
 
@@ -339,11 +479,113 @@ class LagInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class LatencyInfo:
+    """Seconds from when something happened to when it was dealt with, since the last start.
+
+    For bars counted from the end of the bar's interval, for quotes and trades from the event's own
+    time; so the difference between the exchange's clock and ours is in it: see ``skew``.
+
+    Attributes:
+        count: How many were measured.
+        p50: Half were faster; upper bound of a bucket, at most 10 % above the exact figure.
+        p95: 95 of 100 were faster.
+        p99: 99 of 100 were faster.
+        highest: The slowest.
+        skew: The smallest time from event to receipt seen lately. Below 0 our clock is behind the
+            exchange's by at least so much; well above 0 with every event alike, ours is ahead.
+            ``None`` before any was measured.
+        alarms: How often the latency, the skew taken out, rose above the threshold.
+    """
+
+    count: int = 0
+    p50: float = 0.0
+    p95: float = 0.0
+    p99: float = 0.0
+    highest: float = 0.0
+    skew: float | None = None
+    alarms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SinkInfo:
+    """How a sink stands. ``offered = stored + spooled + dead_lettered + queued``.
+
+    Attributes:
+        offered: Bars handed over since ``start()``, those of an old spool included.
+        stored: Bars the sink has taken.
+        queued: Bars waiting in memory.
+        spooled: Bars waiting on disk.
+        dead_lettered: Bars that can never be stored, written to the dead-letter file.
+        retries: Writes that failed and were tried again.
+        circuit: The sink's breaker: ``closed``, ``open`` or ``half_open``.
+        last_error: What the last failed write said; empty once one has worked.
+        latency: From the end of a bar to its storage.
+    """
+
+    offered: int = 0
+    stored: int = 0
+    queued: int = 0
+    spooled: int = 0
+    dead_lettered: int = 0
+    retries: int = 0
+    circuit: str = "closed"
+    last_error: str = ""
+    latency: LatencyInfo = LatencyInfo()
+
+
+@dataclass(frozen=True, slots=True)
+class BackfillInfo:
+    """What was filled from history since the last fresh start.
+
+    Attributes:
+        pending: Stretches being fetched or waited for.
+        filled: Stretches that are complete.
+        failed: Stretches that were given up: they stay open gaps.
+        bars: Bars delivered.
+        trades: Trades delivered.
+        late: Bars of them that came after newer live bars.
+        held: Live bars that wait for older ones.
+        superseded: Live bars that were not delivered because history had brought the same.
+    """
+
+    pending: int = 0
+    filled: int = 0
+    failed: int = 0
+    bars: int = 0
+    trades: int = 0
+    late: int = 0
+    held: int = 0
+    superseded: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class BarsInfo:
+    """What became of trades and bars that were built into bars here.
+
+    Attributes:
+        built: Bars emitted.
+        updated: Updated bars emitted.
+        late: Trades or smaller bars that came after their bar, within what is kept for updates.
+        too_late: Those that came later still; they changed nothing.
+        corrected: Corrections and cancels applied.
+        unmatched: Corrections and cancels of trades that are not known (any more).
+    """
+
+    built: int = 0
+    updated: int = 0
+    late: int = 0
+    too_late: int = 0
+    corrected: int = 0
+    unmatched: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Status:
     """One consistent look at the manager.
 
-    Counters are totals since the last ``start()``. ``received = delivered + dropped + undelivered
-    + in_inbox``, exact whenever no frame changes hands at that moment.
+    Counters are totals since the last ``start()``. ``received = delivered + invalid + dropped +
+    undelivered + in_inbox``, with ``backfill.held`` and ``backfill.superseded`` on the right where
+    history is configured; exact whenever no frame changes hands at that moment.
 
     Attributes:
         lifecycle: State of the lifecycle machine.
@@ -366,6 +608,8 @@ class Status:
         dropped: Events dropped by the inbox, per (channel, cause).
         undelivered: Events that were in the inbox when ``stop()`` ran out of time.
         rejected: Messages that could not be understood.
+        invalid: Events that validation kept from everybody.
+        findings: What validation found, per (rule, symbol), whatever was done about it.
         callback_errors: Calls of callbacks that raised.
         slow_callbacks: Calls that took longer than the threshold, per callback.
         running_callback: Name of the callback that is running now, if any.
@@ -376,6 +620,10 @@ class Status:
         lag: From receive to delivery.
         breaker: The circuit breaker; it counts over the manager's life.
         gaps: How many gaps were reported since the last fresh start; a restart does not reset it.
+        bars: What bars were built here.
+        backfill: What was filled from history.
+        latency: From event to delivery, for ``quotes``, ``trades`` and ``bars``.
+        sinks: How each sink stands, by name.
         threads: Names of our threads that are alive.
     """
 
@@ -398,6 +646,8 @@ class Status:
     dropped: Mapping[tuple[str, str], int] = field(default_factory=dict)
     undelivered: int = 0
     rejected: int = 0
+    invalid: int = 0
+    findings: Mapping[tuple[str, str], int] = field(default_factory=dict)
     callback_errors: int = 0
     slow_callbacks: Mapping[str, int] = field(default_factory=dict)
     running_callback: str | None = None
@@ -407,4 +657,8 @@ class Status:
     lag: LagInfo = LagInfo()
     breaker: BreakerInfo | None = None
     gaps: int = 0
+    bars: BarsInfo = BarsInfo()
+    backfill: BackfillInfo = BackfillInfo()
+    latency: Mapping[str, LatencyInfo] = field(default_factory=dict)
+    sinks: Mapping[str, SinkInfo] = field(default_factory=dict)
     threads: tuple[str, ...] = ()

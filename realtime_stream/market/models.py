@@ -8,8 +8,9 @@ Prices are in the instrument's quote currency, with exactly the digits that were
 and volumes are in shares, contracts or coins, as ``Decimal`` because crypto trades fractions.
 
 **Equality.** Two events are equal when they say the same about the market: same kind, same values
-in every field but ``received_ns``. Providers decode into subclasses that rename wire keys only, so
-an event from a socket equals one built by hand.
+in every field but those that say how it came here: ``received_ns``, ``source`` and ``is_late``.
+Providers decode into subclasses that rename wire keys only, so an event from a socket equals one
+built by hand.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ __all__ = [
     "LULD",
     "Bar",
     "BarKind",
+    "BarSource",
     "BookLevel",
     "Imbalance",
     "MarketEvent",
@@ -38,14 +40,22 @@ __all__ = [
     "Trade",
     "TradeCancel",
     "TradeCorrection",
+    "TradeSource",
     "TradingStatus",
 ]
 
-BarKind: TypeAlias = Literal["minute", "updated", "daily"]
-Timeframe: TypeAlias = Literal["1m", "5m", "15m", "1h", "1d"]
+BarKind: TypeAlias = Literal["regular", "updated", "daily"]
+BarSource: TypeAlias = Literal["stream", "backfill", "built"]
+TradeSource: TypeAlias = Literal["stream", "backfill"]
+Timeframe: TypeAlias = str  # "1m", "4h", "1d", "ticks:100"; see realtime_stream.market.timeframe
 
 _BASIS_POINTS = Decimal(10_000)
-_BAR_CHANNELS: dict[str, str] = {"minute": "bars", "updated": "updated_bars", "daily": "daily_bars"}
+_BAR_CHANNELS: dict[str, str] = {
+    "regular": "bars",
+    "updated": "updated_bars",
+    "daily": "daily_bars",
+}
+_ABOUT_DELIVERY = frozenset({"received_ns", "source", "is_late"})
 
 
 class MarketEvent(Struct, frozen=True, kw_only=True, gc=False, eq=False):
@@ -76,11 +86,13 @@ class MarketEvent(Struct, frozen=True, kw_only=True, gc=False, eq=False):
 
     def _facts(self) -> tuple[object, ...]:
         return tuple(
-            getattr(self, name) for name in self.kind.__struct_fields__ if name != "received_ns"
+            getattr(self, name)
+            for name in self.kind.__struct_fields__
+            if name not in _ABOUT_DELIVERY
         )
 
     def __eq__(self, other: object) -> bool:
-        """Same kind and same facts; when they were received does not count."""
+        """Same kind and same facts; when and how they came here does not count."""
         if not isinstance(other, MarketEvent):
             return NotImplemented
         return self.kind is other.kind and self._facts() == other._facts()
@@ -105,6 +117,7 @@ class Trade(MarketEvent, frozen=True, kw_only=True, gc=False, eq=False):
         conditions: Condition codes of the tape.
         tape: ``A`` NYSE, ``B`` Arca and regional, ``C`` Nasdaq, ``N`` overnight, ``O`` OTC.
         taker_side: Crypto only: ``B`` buyer, ``S`` seller, ``-`` unknown.
+        source: ``stream``, or ``backfill`` when it was fetched from history.
     """
 
     channel: ClassVar[str] = "trades"
@@ -116,6 +129,7 @@ class Trade(MarketEvent, frozen=True, kw_only=True, gc=False, eq=False):
     conditions: tuple[str, ...] = ()
     tape: str | None = None
     taker_side: str | None = None
+    source: TradeSource = "stream"
 
 
 class Quote(MarketEvent, frozen=True, kw_only=True, gc=False, eq=False):
@@ -171,9 +185,9 @@ class Quote(MarketEvent, frozen=True, kw_only=True, gc=False, eq=False):
 class Bar(MarketEvent, frozen=True, kw_only=True, gc=False, eq=False):
     """Open, high, low, close and volume of an interval; ``timestamp`` is the interval's start.
 
-    ``bar_kind`` is ``minute`` for a bar sent right after its minute, ``updated`` for the whole bar
-    again after a late trade, and ``daily`` for the running totals of the day. In crypto, bars with
-    a volume of 0 occur: their prices are quote mid-prices.
+    ``bar_kind`` is ``regular`` for a bar that comes once, right after its interval, ``updated`` for
+    the whole bar again after a late trade, and ``daily`` for the running totals of the day. In
+    crypto, bars with a volume of 0 occur: their prices are quote mid-prices.
 
     Attributes:
         open: First eligible trade's price.
@@ -183,8 +197,14 @@ class Bar(MarketEvent, frozen=True, kw_only=True, gc=False, eq=False):
         volume: Quantity traded.
         trade_count: Number of trades in the volume, if given.
         vwap: Volume-weighted average price, if given.
-        timeframe: Length of the interval.
+        timeframe: Length of the interval, such as ``1m``.
         bar_kind: See above.
+        source: ``stream``: the provider sent it; ``backfill``: fetched from history; ``built``:
+            made here, of trades or of smaller bars.
+        is_filled: Nothing was traded: the last close goes on, with a volume of 0.
+        is_late: From history, and later than newer bars of its series.
+        is_partial: Something that belongs to it is known to be missing: it was begun in the middle,
+            or overlaps a gap that could not be filled.
     """
 
     open: Decimal
@@ -195,7 +215,11 @@ class Bar(MarketEvent, frozen=True, kw_only=True, gc=False, eq=False):
     trade_count: int | None = None
     vwap: Decimal | None = None
     timeframe: Timeframe = "1m"
-    bar_kind: BarKind = "minute"
+    bar_kind: BarKind = "regular"
+    source: BarSource = "stream"
+    is_filled: bool = False
+    is_late: bool = False
+    is_partial: bool = False
 
     @property
     def channel(self) -> str:  # type: ignore[override]  # the one kind of event with three channels

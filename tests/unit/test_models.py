@@ -189,7 +189,7 @@ def test_sizes_may_be_fractions() -> None:
 
 @pytest.mark.parametrize(
     ("kind", "channel"),
-    [("minute", "bars"), ("updated", "updated_bars"), ("daily", "daily_bars")],
+    [("regular", "bars"), ("updated", "updated_bars"), ("daily", "daily_bars")],
 )
 def test_a_bars_channel_follows_its_kind(kind: Any, channel: str) -> None:
     bar = Bar(symbol="A", timestamp_ns=NS, bar_kind=kind, **PRICES)

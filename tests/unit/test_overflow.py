@@ -24,7 +24,7 @@ def quote(n: int, symbol: str = "A") -> Quote:
     )
 
 
-def bar(n: int, symbol: str = "A", kind: Any = "minute") -> Bar:
+def bar(n: int, symbol: str = "A", kind: Any = "regular") -> Bar:
     one = Dec(1)
     return Bar(
         symbol=symbol, timestamp_ns=n, bar_kind=kind,

@@ -267,7 +267,7 @@ def test_rejected_messages_are_counted_and_the_newest_kept() -> None:
     assert setup.notices() == []
 
 
-def bar(kind: BarKind = "minute") -> Bar:
+def bar(kind: BarKind = "regular") -> Bar:
     one = Dec(1)
     return Bar(
         symbol="SECRET", timestamp_ns=MINUTE_NS, bar_kind=kind,

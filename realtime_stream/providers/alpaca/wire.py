@@ -35,6 +35,7 @@ class Trade(models.Trade, frozen=True, kw_only=True, gc=False, eq=False, tag_fie
     conditions: _Codes = field(name="c", default=())
     tape: str | None = field(name="z", default=None)
     taker_side: str | None = field(name="tks", default=None)
+    source: models.TradeSource = field(name="_source", default="stream")
 
 
 class Quote(models.Quote, frozen=True, kw_only=True, gc=False, eq=False, tag_field="T", tag="q"):
@@ -63,7 +64,11 @@ class _Bar(models.Bar, frozen=True, kw_only=True, gc=False, eq=False):
     trade_count: int | None = field(name="n", default=None)
     vwap: Decimal | None = field(name="vw", default=None)
     timeframe: models.Timeframe = field(name="_timeframe", default="1m")
-    bar_kind: models.BarKind = field(name="_bar_kind", default="minute")
+    bar_kind: models.BarKind = field(name="_bar_kind", default="regular")
+    source: models.BarSource = field(name="_source", default="stream")
+    is_filled: bool = field(name="_is_filled", default=False)
+    is_late: bool = field(name="_is_late", default=False)
+    is_partial: bool = field(name="_is_partial", default=False)
 
 
 class Bar(_Bar, frozen=True, kw_only=True, gc=False, eq=False, tag_field="T", tag="b"):
