@@ -4,10 +4,21 @@ from __future__ import annotations
 
 from datetime import UTC, date, datetime, time, timedelta
 from functools import lru_cache
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
 from zoneinfo import ZoneInfo
 
-__all__ = ["AlwaysOpen", "MarketCalendar", "NeverOpen", "RegularHours", "default_calendar"]
+if TYPE_CHECKING:
+    from datetime import tzinfo
+
+__all__ = [
+    "AlwaysOpen",
+    "MarketCalendar",
+    "NeverOpen",
+    "RegularHours",
+    "SessionCalendar",
+    "default_calendar",
+    "local_day",
+]
 
 _NIGHT_FEEDS: Final = frozenset({"boats", "overnight"})
 _OWN_HOURS: Final = _NIGHT_FEEDS | {"test"}
@@ -39,6 +50,26 @@ class MarketCalendar(Protocol):
         """Whether the market is open at a moment: from the opening until before the close."""
 
 
+@runtime_checkable
+class SessionCalendar(MarketCalendar, Protocol):
+    """A calendar that also knows days and sessions, which bars are aligned to.
+
+    Implementations are thread-safe. Days follow one another without a gap.
+    """
+
+    def day_of(self, at_ns: int) -> tuple[int, int]:
+        """Start, and end (which is outside), of the calendar day of a moment.
+
+        It is the day of the exchange: 23 or 25 hours long when daylight saving time changes.
+        """
+
+    def session_of(self, at_ns: int) -> tuple[int, int] | None:
+        """Opening and close of the session of the calendar day of a moment.
+
+        ``None`` if that day has none. A pause at noon belongs to the session.
+        """
+
+
 class AlwaysOpen:
     """A market that never closes, such as crypto or news. Thread-safe."""
 
@@ -49,6 +80,15 @@ class AlwaysOpen:
     def is_open(self, at_ns: int) -> bool:
         """Always ``True``."""
         return True
+
+    def day_of(self, at_ns: int) -> tuple[int, int]:
+        """See :class:`SessionCalendar`; a day of UTC."""
+        start = at_ns - at_ns % _DAY_NS
+        return start, start + _DAY_NS
+
+    def session_of(self, at_ns: int) -> tuple[int, int] | None:
+        """See :class:`SessionCalendar`; there is none."""
+        return None
 
 
 class NeverOpen:
@@ -61,6 +101,15 @@ class NeverOpen:
     def is_open(self, at_ns: int) -> bool:
         """See :class:`MarketCalendar`."""
         return False
+
+    def day_of(self, at_ns: int) -> tuple[int, int]:
+        """See :class:`SessionCalendar`; a day of New York."""
+        _, start, end = local_day(at_ns, _NEW_YORK)
+        return start, end
+
+    def session_of(self, at_ns: int) -> tuple[int, int] | None:
+        """See :class:`SessionCalendar`; there is none."""
+        return None
 
 
 class RegularHours:
@@ -91,6 +140,17 @@ class RegularHours:
         opens, closes = _session_of(at_ns // _DAY_NS)
         return opens <= at_ns < closes
 
+    def day_of(self, at_ns: int) -> tuple[int, int]:
+        """See :class:`SessionCalendar`; a day of New York."""
+        _, start, end = local_day(at_ns, _NEW_YORK)
+        return start, end
+
+    def session_of(self, at_ns: int) -> tuple[int, int] | None:
+        """See :class:`SessionCalendar`."""
+        local, _, _ = local_day(at_ns, _NEW_YORK)
+        opens, closes = _session_of(local.toordinal() - _EPOCH_ORDINAL)
+        return (opens, closes) if closes > opens else None
+
 
 @lru_cache(maxsize=1024)
 def _open_on_days(first: int, end: int) -> int:
@@ -108,11 +168,18 @@ def _session_of(day: int) -> tuple[int, int]:
     local = date.fromordinal(_EPOCH_ORDINAL + day)
     if local.weekday() >= _SATURDAY or local in _holidays(local.year):
         return _CLOSED
-    return _utc_ns(local, _OPEN), _utc_ns(local, _EARLY_CLOSE if _is_short(local) else _CLOSE)
+    closes = _EARLY_CLOSE if _is_short(local) else _CLOSE
+    return _utc_ns(local, _OPEN, _NEW_YORK), _utc_ns(local, closes, _NEW_YORK)
 
 
-def _utc_ns(local: date, at: time) -> int:
-    moment = datetime.combine(local, at, tzinfo=_NEW_YORK)
+def local_day(at_ns: int, zone: tzinfo) -> tuple[date, int, int]:
+    """The calendar day of a moment in a time zone: date, start, and end (which is outside)."""
+    local = (_EPOCH + timedelta(microseconds=at_ns // 1000)).astimezone(zone).date()
+    return local, _utc_ns(local, time(), zone), _utc_ns(local + _ONE_DAY, time(), zone)
+
+
+def _utc_ns(local: date, at: time, zone: tzinfo) -> int:
+    moment = datetime.combine(local, at, tzinfo=zone)
     return (moment - _EPOCH) // timedelta(microseconds=1) * 1000
 
 

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Final
 
 from realtime_stream.clock import datetime_from_ns
 from realtime_stream.errors import ConfigurationError
+from realtime_stream.market.calendar import local_day
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from datetime import date
+    from collections.abc import Iterator, Mapping
+    from datetime import date, tzinfo
     from typing import Any
 
 __all__ = ["ExchangeCalendar"]
@@ -69,6 +70,21 @@ class ExchangeCalendar:
         """
         return self._covering(at_ns, at_ns).is_open(at_ns)
 
+    def day_of(self, at_ns: int) -> tuple[int, int]:
+        """See :class:`~realtime_stream.SessionCalendar`; a day of the exchange's time zone."""
+        _, start, end = local_day(at_ns, self._schedule.zone)
+        return start, end
+
+    def session_of(self, at_ns: int) -> tuple[int, int] | None:
+        """See :class:`~realtime_stream.SessionCalendar`.
+
+        Raises:
+            ConfigurationError: The package has no schedule for that time.
+        """
+        schedule = self._covering(at_ns, at_ns)
+        local, _, _ = local_day(at_ns, schedule.zone)
+        return schedule.sessions.get(local)
+
     def _covering(self, start_ns: int, end_ns: int) -> _Schedule:
         schedule = self._schedule
         if schedule.covers(start_ns, end_ns):
@@ -88,13 +104,18 @@ class ExchangeCalendar:
 
 @dataclass(frozen=True, slots=True)
 class _Schedule:
-    """Stretches of market time, in order and apart, and the sum of those before each."""
+    """Stretches of market time, in order and apart, and the sum of those before each.
+
+    ``sessions`` has opening and close of each date's session, a pause included.
+    """
 
     first: date
     last: date
     opens: tuple[int, ...]
     closes: tuple[int, ...]
     before: tuple[int, ...]
+    sessions: Mapping[date, tuple[int, int]]
+    zone: tzinfo
 
     def covers(self, start_ns: int, end_ns: int) -> bool:
         return self.opens[0] <= start_ns and end_ns < self.closes[-1]
@@ -116,7 +137,8 @@ def _read(name: str, first: date | None = None, last: date | None = None) -> _Sc
     except (ValueError, package.errors.CalendarError) as exc:
         msg = f"exchange-calendars gives no schedule for {name!r}: {exc}"
         raise ConfigurationError(msg) from exc
-    stretches = list(_stretches(calendar.schedule))
+    schedule = calendar.schedule
+    stretches = list(_stretches(schedule))
     lengths = (closes - opens for opens, closes in stretches)
     return _Schedule(
         first=calendar.first_session.date(),
@@ -124,6 +146,8 @@ def _read(name: str, first: date | None = None, last: date | None = None) -> _Sc
         opens=tuple(opens for opens, _ in stretches),
         closes=tuple(closes for _, closes in stretches),
         before=tuple(accumulate(lengths, initial=0)),
+        sessions=dict(_sessions(schedule)),
+        zone=calendar.tz,
     )
 
 
@@ -146,14 +170,22 @@ def _within_bounds(calendar: Any, first: date, last: date) -> tuple[date, date]:
 
 def _stretches(schedule: Any) -> Iterator[tuple[int, int]]:
     """Openings and closes, with the sessions that have a pause cut in two."""
-    columns = (
-        # Asked for in nanoseconds, as what pandas keeps depends on its release.
-        schedule[name].to_numpy("datetime64[ns]").astype("int64").tolist()
-        for name in ("open", "break_start", "break_end", "close")
-    )
+    columns = (_ns(schedule[name]) for name in ("open", "break_start", "break_end", "close"))
     for opens, pauses, resumes, closes in zip(*columns, strict=True):
         if opens < pauses:  # no pause is NaT, the smallest integer
             yield opens, pauses
             yield resumes, closes
         else:
             yield opens, closes
+
+
+def _sessions(schedule: Any) -> Iterator[tuple[date, tuple[int, int]]]:
+    """The date of each session, with its opening and close."""
+    columns = (_ns(schedule[name]) for name in ("open", "close"))
+    for label, opens, closes in zip(schedule.index, *columns, strict=True):
+        yield label.date(), (opens, closes)
+
+
+def _ns(column: Any) -> list[int]:
+    # Asked for in nanoseconds, as what pandas keeps depends on its release.
+    return column.to_numpy("datetime64[ns]").astype("int64").tolist()  # type: ignore[no-any-return]
