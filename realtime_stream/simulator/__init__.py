@@ -5,6 +5,7 @@ from realtime_stream.simulator.fault_script import Fault, fault
 from realtime_stream.simulator.faults import Faults
 from realtime_stream.simulator.garbage import GARBAGE, Garbage
 from realtime_stream.simulator.generator import SyntheticSession
+from realtime_stream.simulator.history import History
 from realtime_stream.simulator.ledger import Ledger, LedgerEntry
 from realtime_stream.simulator.observation import SessionInfo
 from realtime_stream.simulator.playback import PlaybackHandle
@@ -20,6 +21,7 @@ __all__ = [
     "FaultScriptHandle",
     "Faults",
     "Garbage",
+    "History",
     "Ledger",
     "LedgerEntry",
     "PlaybackHandle",

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, time
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from zoneinfo import ZoneInfo
 
 from realtime_stream.simulator.wire import SECOND, to_ns
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 __all__ = ["PRICE_SCALE", "BarTotals", "Print", "trading_day_start"]
 
@@ -61,6 +64,23 @@ class BarTotals:
         self.close = trade.price
         self.notional += trade.price * trade.size
         self.priced_volume += trade.size
+
+    @classmethod
+    def joined(cls, parts: Iterable[BarTotals]) -> BarTotals:
+        """The totals of parts that follow each other."""
+        whole = cls()
+        for part in parts:
+            if part.exists:
+                if not whole.exists:
+                    whole.open, whole.high, whole.low = part.open, part.high, part.low
+                whole.high = max(whole.high, part.high)
+                whole.low = min(whole.low, part.low)
+                whole.close = part.close
+            whole.volume += part.volume
+            whole.count += part.count
+            whole.notional += part.notional
+            whole.priced_volume += part.priced_volume
+        return whole
 
     @property
     def exists(self) -> bool:

@@ -12,6 +12,7 @@ from realtime_stream.simulator.closing import check_close
 from realtime_stream.simulator.faults import Faults
 from realtime_stream.simulator.garbage import check_garbage
 from realtime_stream.simulator.handshake_faults import HandshakeFaults
+from realtime_stream.simulator.rest_faults import RestFaults
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -100,7 +101,10 @@ def _send_garbage(kind: str) -> None:
 # Faults that nobody acts upon are the judges of their arguments.
 _scratch: Final = Faults()
 SWITCHES: Final = frozenset(
-    name for owner in (HandshakeFaults, Faults) for name in vars(owner) if not name.startswith("_")
+    name
+    for owner in (HandshakeFaults, RestFaults, Faults)
+    for name in vars(owner)
+    if not name.startswith("_")
 )
 _CHECKS: Final[Mapping[str, Callable[..., None]]] = {
     **{name: getattr(_scratch, name) for name in sorted(SWITCHES)},

@@ -7,6 +7,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from realtime_stream.simulator.fault_rules import DataTerms, next_of
+from realtime_stream.simulator.rest_fault_state import RestFaultState
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -27,15 +28,20 @@ __all__ = ["FaultState"]
 class FaultState:
     """The faults as they stand.
 
+    Attributes:
+        rest: Those of the REST side.
+
     Thread safety: every method may be called from any thread.
     """
 
     def __init__(self) -> None:
         """Without faults."""
+        self.rest = RestFaultState()
         self._lock = threading.Lock()  # guards everything below; held for no callback
         self._reset()
 
     def _reset(self) -> None:
+        self.rest.reset()
         self._http: HttpRefusal | None = None
         self._auth: ErrorRule | None = None
         self._subscriptions: list[SubscriptionRefusal] = []

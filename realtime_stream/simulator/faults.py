@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from realtime_stream.simulator.endpoints import MARKETS
 from realtime_stream.simulator.fault_rules import MuteRule, names
-from realtime_stream.simulator.handshake_faults import HandshakeFaults, check_seconds
+from realtime_stream.simulator.handshake_faults import check_seconds
+from realtime_stream.simulator.rest_faults import RestFaults
 from realtime_stream.simulator.wire import SECOND
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ def _ignore_change() -> None:
     """Nothing runs yet that could be told."""
 
 
-class Faults(HandshakeFaults):
+class Faults(RestFaults):
     """What to do wrong from now on; what has happened already is not undone.
 
     Faults are independent of each other. ``times`` limits how often one applies; ``None`` is until

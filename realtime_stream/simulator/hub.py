@@ -17,14 +17,18 @@ from realtime_stream.simulator.connection import Connection, connection_class
 from realtime_stream.simulator.endpoints import ENDPOINTS
 from realtime_stream.simulator.host import Host, Rules
 from realtime_stream.simulator.publisher import Publisher
+from realtime_stream.simulator.rest import RestDesk, is_rest
 from realtime_stream.simulator.session import Session
 from realtime_stream.simulator.wire import error
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from websockets.asyncio.server import ServerConnection
     from websockets.http11 import Request, Response
 
     from realtime_stream.simulator.fault_state import FaultState
+    from realtime_stream.simulator.history import History
     from realtime_stream.simulator.ledger import Ledger
     from realtime_stream.simulator.observation import Observation
 
@@ -51,12 +55,23 @@ class Hub:
     """
 
     def __init__(
-        self, rules: Rules, faults: FaultState, observation: Observation, ledger: Ledger
+        self,
+        rules: Rules,
+        faults: FaultState,
+        observation: Observation,
+        *,
+        ledger: Ledger,
+        history: History,
     ) -> None:
         """Args: what is allowed, what to do wrong, and where to tell what happens."""
         self._faults = faults
         self._observation = observation
-        self.publisher = Publisher(faults, observation, ledger, self._audience)
+        self.publisher = Publisher(
+            faults, observation, ledger, history=history, audience=self._audience
+        )
+        self._desk = RestDesk(
+            rules, faults.rest, observation, history=history, delay=self._delay_answer
+        )
         self._host = Host(rules, faults, observation, self._holders, self._end, self._pulse)
         self._connections: set[Connection] = set()  # each until it is lost
         self._ended: set[Connection] = set()  # those of them that are being closed
@@ -92,11 +107,16 @@ class Hub:
     async def process_request(
         self, server_connection: ServerConnection, request: Request
     ) -> Response | None:
-        """Decide about an upgrade: refuse it, leave it unanswered, or let it happen."""
+        """Decide about an upgrade: refuse it, leave it unanswered, or let it happen.
+
+        What is no upgrade may be a request for history.
+        """
         connection = cast("Connection", server_connection)
+        if is_rest(request):
+            return await self._desk.serve(connection, request)
         if self._faults.is_silent_at("http"):
             await connection.wait_closed()
-        await self._delay_upgrade(connection)
+        await self._delay_answer(connection, lambda: self._faults.answer_delay("http"))
         if connection not in self._connections:
             return None
         refusal = self._faults.next_http_refusal()
@@ -111,11 +131,11 @@ class Hub:
         self._upgraded[connection] = Session(connection, endpoint, request.headers, self._host)
         return None
 
-    async def _delay_upgrade(self, connection: Connection) -> None:
+    async def _delay_answer(self, connection: Connection, seconds: Callable[[], float]) -> None:
         loop = asyncio.get_running_loop()
         came = loop.time()
         while connection in self._connections:
-            remaining = came + self._faults.answer_delay("http") - loop.time()
+            remaining = came + seconds() - loop.time()
             if remaining <= 0:
                 return
             with contextlib.suppress(TimeoutError):

@@ -15,9 +15,10 @@ if TYPE_CHECKING:
 
     from realtime_stream.simulator.hub import Hub
 
-__all__ = ["Listener", "bind"]
+__all__ = ["Listener", "authority", "bind"]
 
 _NO_FLOW_CONTROL: Final = 1 << 30  # frames; requests are answered as fast as they come
+_ANY_ADDRESS: Final = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # what to dial, not what to bind
 _CLOSE_TIMEOUT: Final = 5.0  # seconds for the client's part of the closing handshake
 
 # Errors of the server itself are worth seeing. What it logs below that is not: at DEBUG it shows
@@ -44,6 +45,12 @@ def bind(host: str, port: int) -> socket.socket:
         bound.close()
         raise
     return bound
+
+
+def authority(host: str, port: int) -> str:
+    """Host and port as they stand in a URL for what listens there."""
+    dialled = _ANY_ADDRESS.get(host, host)
+    return f"[{dialled}]:{port}" if ":" in dialled else f"{dialled}:{port}"
 
 
 class Listener:

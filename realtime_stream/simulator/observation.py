@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -52,6 +52,8 @@ class Observation:
         self._counters = {"attempts": 0, "handshakes": 0, "auth_attempts": 0, "authenticated": 0}
         self._sessions: dict[int, SessionInfo] = {}
         self._received: deque[dict[str, Any]] = deque(maxlen=_MAX_RECEIVED)
+        self._rest_requests: deque[str] = deque(maxlen=_MAX_RECEIVED)
+        self._rest_answers: Counter[int] = Counter()
 
     def count(self, counter: str) -> None:
         """One more of ``counter``."""
@@ -91,6 +93,28 @@ class Observation:
         """What clients have sent, oldest first."""
         with self._changed:
             return list(self._received)
+
+    def rest_requested(self, target: str) -> None:
+        """A client has asked for this path and query."""
+        with self._changed:
+            self._rest_requests.append(target)
+            self._notify()
+
+    def rest_requests(self) -> list[str]:
+        """What was asked for, oldest first."""
+        with self._changed:
+            return list(self._rest_requests)
+
+    def rest_answered(self, status: int) -> None:
+        """A request is answered with this status."""
+        with self._changed:
+            self._rest_answers[status] += 1
+            self._notify()
+
+    def rest_answers(self) -> dict[int, int]:
+        """How many requests were answered, per status."""
+        with self._changed:
+            return dict(self._rest_answers)
 
     def touch(self) -> None:
         """Something else has changed that somebody may wait for."""

@@ -107,21 +107,23 @@ class PlaybackHandle:
         now = asyncio.get_running_loop().time
         began = now()
         first: int | None = None
+        newest = 0
         frame: list[Message] = []
         for t_ns, fields in source:
             first = t_ns if first is None else first
             due = began + (t_ns - first) / SECOND / pace.speed
             if frame and (len(frame) >= pace.messages_per_frame or due > now()):
-                await self._publish(frame, hub)
+                await self._publish(frame, hub, newest)
                 frame = []
             if due > now():
                 await asyncio.sleep(due - now())
             frame.append(prepare(fields, pace.market))
+            newest = t_ns
         if frame:
-            await self._publish(frame, hub)
+            await self._publish(frame, hub, newest)
 
-    async def _publish(self, frame: list[Message], hub: Hub) -> None:
-        hub.publisher.play(frame, self._pace.market, self._pace.feed)
+    async def _publish(self, frame: list[Message], hub: Hub, at_ns: int) -> None:
+        hub.publisher.play(frame, self._pace.market, self._pace.feed, at_ns)
         self._published += len(frame)
         await asyncio.sleep(0)  # others have their turn however fast it goes
         while math.isinf(self._pace.speed) and hub.backlog() > _MAX_BACKLOG:

@@ -7,7 +7,7 @@ import ssl
 import sys
 import time
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -50,6 +50,8 @@ class SimulateOptions:
         ledger: Where to write every published message, once the data has ended.
         recording: Replay this instead of a made-up session.
         wait_for_client: Begin with the first subscription.
+        start: Market time at which it begins; ``None`` is as late as it may be without running
+            ahead of real time.
         linger: Seconds to stay up after the data has ended; ``None`` is until a signal comes.
         certfile: Serve TLS with this certificate chain.
         keyfile: Its key, if that is not in the same file.
@@ -70,6 +72,7 @@ class SimulateOptions:
     ledger: Path | None = None
     recording: Path | None = None
     wait_for_client: bool = True
+    start: datetime | None = None
     linger: float | None = None
     certfile: Path | None = None
     keyfile: Path | None = None
@@ -78,9 +81,9 @@ class SimulateOptions:
 def serve(options: SimulateOptions) -> int:
     """Serve until a signal comes or the data has ended and the time to linger is over.
 
-    Prints one JSON object a line to standard output: "listening" with url and port, "started",
-    "dropped" with the number of sessions, "finished" with the number of messages, in all and by
-    channel. The ledger is written before "finished".
+    Prints one JSON object a line to standard output: "listening" with url, rest_url and port,
+    "started", "dropped" with the number of sessions, "finished" with the number of messages, in
+    all and by channel. The ledger is written before "finished".
 
     Installs handlers for SIGTERM and SIGINT while it runs, so it must run on the main thread.
 
@@ -129,12 +132,21 @@ def _source(options: SimulateOptions) -> Iterator[tuple[int, Mapping[str, Any]]]
     yield from SyntheticSession(
         options.seed,
         options.symbols,
-        start=datetime.now(UTC),
+        start=options.start or _soonest(options),
         minutes=options.minutes,
         quotes_per_minute=options.quotes_per_minute,
         trades_per_minute=options.trades_per_minute,
         market=options.market,
     )
+
+
+def _soonest(options: SimulateOptions) -> datetime:
+    """The latest moment to begin at so that market time never runs ahead of ours.
+
+    A client would not believe what comes from the future.
+    """
+    length = timedelta(minutes=options.minutes)
+    return datetime.now(UTC) - length * max(1 - 1 / options.speed, 0.0)
 
 
 class _Run:
@@ -155,7 +167,7 @@ class _Run:
     def run(self) -> None:
         options, simulator = self._options, self._simulator
         url = simulator.url(options.market, options.feed)
-        _say("listening", url=url, port=simulator.port)
+        _say("listening", url=url, rest_url=simulator.rest_url, port=simulator.port)
         playback = simulator.play(
             _source(options),
             speed=options.speed,

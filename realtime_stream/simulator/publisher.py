@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from realtime_stream.simulator.fault_rules import DataTerms
     from realtime_stream.simulator.fault_state import FaultState
+    from realtime_stream.simulator.history import History
     from realtime_stream.simulator.ledger import Ledger
     from realtime_stream.simulator.observation import Observation
     from realtime_stream.simulator.samples import Subject
@@ -32,17 +33,21 @@ class Publisher:
         faults: FaultState,
         observation: Observation,
         ledger: Ledger,
+        *,
+        history: History,
         audience: Callable[[str | None, str | None], Sequence[Session]],
     ) -> None:
         """Args: ``audience`` tells the authenticated sessions of a market and feed, or of any."""
         self._faults = faults
         self._observation = observation
         self._ledger = ledger
+        self._history = history
         self._audience = audience
         self._line = DelayLine()
 
-    def play(self, messages: Sequence[Message], market: str, feed: str | None) -> None:
-        """Publish with the faults of now."""
+    def play(self, messages: Sequence[Message], market: str, feed: str | None, at_ns: int) -> None:
+        """Publish with the faults of now; ``at_ns`` is the time of the playback."""
+        self._history.record(messages, market, at_ns)
         self.publish(self._faults.disturbed(messages), market, feed, self._faults.data_terms)
 
     def publish(

@@ -14,10 +14,11 @@ from realtime_stream.simulator.fault_player import FaultScriptHandle, FaultScrip
 from realtime_stream.simulator.fault_script import Fault, check_script
 from realtime_stream.simulator.faults import Faults
 from realtime_stream.simulator.garbage import check_garbage
+from realtime_stream.simulator.history import History
 from realtime_stream.simulator.host import Rules
 from realtime_stream.simulator.hub import Hub
 from realtime_stream.simulator.ledger import Ledger
-from realtime_stream.simulator.listener import Listener, bind
+from realtime_stream.simulator.listener import Listener, authority, bind
 from realtime_stream.simulator.loop_thread import LoopThread
 from realtime_stream.simulator.observation import Observation, SessionInfo
 from realtime_stream.simulator.playback import Pace, PlaybackHandle
@@ -34,7 +35,6 @@ __all__ = ["SIMULATOR_KEY", "SIMULATOR_SECRET", "AlpacaSimulator"]
 SIMULATOR_KEY: Final = "SIMULATOR-KEY"
 SIMULATOR_SECRET: Final = "simulator-secret"  # noqa: S105  # opens nothing but the simulator
 
-_ANY_ADDRESS: Final = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # what to dial, not what to bind
 _instances: Final = itertools.count(1)
 
 
@@ -51,6 +51,7 @@ class AlpacaSimulator:
     Attributes:
         faults: What to do wrong.
         ledger: Every message that was published.
+        history: What it answers over REST: the trades and bars that were published.
 
     Thread safety: every method may be called from any thread. Those of a source given to
     :meth:`play` run on the simulator's thread and must not call back.
@@ -109,6 +110,7 @@ class AlpacaSimulator:
         self._listener: Listener | None = None
         self._observation = Observation()
         self.ledger = Ledger()
+        self.history = History()
         self.faults = Faults(
             on_refuse_connections=self._refuse_connections,
             on_stop_reading=self._stop_reading,
@@ -169,9 +171,13 @@ class AlpacaSimulator:
             ValueError: There is no such market or feed.
         """
         scheme = "ws" if self._ssl_context is None else "wss"
-        host = _ANY_ADDRESS.get(self._host, self._host)
-        shown = f"[{host}]" if ":" in host else host
-        return f"{scheme}://{shown}:{self._port}{endpoint_for(market, feed).path}"
+        return f"{scheme}://{authority(self._host, self._port)}{endpoint_for(market, feed).path}"
+
+    @property
+    def rest_url(self) -> str:
+        """Base of the addresses of history: what alpaca-py takes as ``url_override``."""
+        scheme = "http" if self._ssl_context is None else "https"
+        return f"{scheme}://{authority(self._host, self._port)}"
 
     def publish(
         self, *messages: Mapping[str, Any], market: str = "stocks", feed: str | None = None
@@ -197,6 +203,7 @@ class AlpacaSimulator:
         for message in prepared:
             message.encoded("msgpack")  # here, so that the caller is told what cannot be encoded
         faults, publisher = self.faults, self._running_hub().publisher
+        self.history.record(prepared, market)  # as it is, whatever the faults make of it
         disturbed = faults.disturbed(prepared)
         self._thread.post(publisher.publish, disturbed, market, feed, faults.data_terms)
 
@@ -314,7 +321,7 @@ class AlpacaSimulator:
 
     @property
     def attempts(self) -> int:
-        """TCP connections that were accepted."""
+        """TCP connections that were accepted, those for REST included: each carries one request."""
         return self._observation.counter("attempts")
 
     @property
@@ -337,6 +344,19 @@ class AlpacaSimulator:
         """What clients have sent, oldest first, with ``"***"`` for secrets."""
         return self._observation.received()
 
+    @property
+    def rest_requests(self) -> list[str]:
+        """Paths and queries that were asked for over REST, oldest first."""
+        return self._observation.rest_requests()
+
+    @property
+    def rest_answers(self) -> dict[int, int]:
+        """How many of these requests were answered, per HTTP status.
+
+        What was cut off or not JSON counts as what it would have been.
+        """
+        return self._observation.rest_answers()
+
     def sessions(self) -> tuple[SessionInfo, ...]:
         """The open sessions, oldest first."""
         return self._observation.sessions()
@@ -350,13 +370,19 @@ class AlpacaSimulator:
         return self._observation.wait_for(lambda: predicate(self), timeout)
 
     def _running_hub(self) -> Hub:
-        if self._hub is None:
+        if self._hub is None or not self._thread.running:
             msg = "the simulator is not running"
             raise RuntimeError(msg)
         return self._hub
 
     async def _open(self, bound: socket.socket) -> None:
-        self._hub = Hub(self._rules, self.faults, self._observation, self.ledger)
+        self._hub = Hub(
+            self._rules,
+            self.faults,
+            self._observation,
+            ledger=self.ledger,
+            history=self.history,
+        )
         self._listener = Listener(bound, self._host, self._ssl_context, self._hub)
         if not self.faults.refusing_connections:
             await self._listener.open()

@@ -62,19 +62,29 @@ class Walk:
         lots = {"bs": rng.randint(1, 9) * _ROUND_LOT, "as": rng.randint(1, 9) * _ROUND_LOT}
         return {**head, **venues, **prices, **lots, "c": ["R"], "z": self._tape, "t": t_ns}
 
-    def trade(self, t_ns: int) -> tuple[dict[str, Any], Print]:
-        """A trade against the quote as it stands, and what it means for bars."""
-        rng = self.rng
+    def new_trade_id(self) -> int:
+        """The number of the next trade."""
         self._trade_id += 1
+        return self._trade_id
+
+    def trade(self, t_ns: int, *, odd_lot: bool = False) -> tuple[dict[str, Any], Print]:
+        """A trade against the quote as it stands, and what it means for bars.
+
+        Args:
+            t_ns: Its time, nanoseconds since the epoch.
+            odd_lot: Whether it must be an odd lot, which of stocks every fifth is anyway.
+        """
+        rng = self.rng
+        trade_id = self.new_trade_id()
         buy = rng.random() < 0.5  # noqa: PLR2004  # either side alike
         price = self._price(buy=buy)
-        message = {"T": "t", "S": self.symbol, "i": self._trade_id, "p": price / PRICE_SCALE}
+        message = {"T": "t", "S": self.symbol, "i": trade_id, "p": price / PRICE_SCALE}
         if self._crypto:
             size = self._coins()
             coins = size / SIZE_SCALES["crypto"]
             message |= {"s": coins, "tks": "B" if buy else "S", "t": t_ns}
             return message, Print(price, size, odd_lot=False)
-        odd_lot = rng.random() < _ODD_LOT_SHARE
+        odd_lot = rng.random() < _ODD_LOT_SHARE or odd_lot
         size = rng.randint(1, _ROUND_LOT - 1) if odd_lot else rng.randint(1, 5) * _ROUND_LOT
         regular = "@" if self._tape == "C" else " "
         conditions = [regular, "I"] if odd_lot else [regular]

@@ -49,6 +49,11 @@ def test_a_fault_is_a_value() -> None:
         ("drop", {"code": 999}, "cannot be sent"),
         ("drop", {"reason": "x" * 200}, "123 bytes"),
         ("send_garbage", {"kind": "rubbish"}, "unknown garbage"),
+        ("rest_error", {"status": 200}, "not the status of an error"),
+        ("rest_garbage", {"kind": "noise"}, "allowed are text, cut"),
+        ("rest_rate_limit", {"per_minute": -1}, "zero or more"),
+        ("rest_recent_forbidden", {"feeds": "sip"}, "collection of names"),
+        ("history_lag", {"seconds": -1}, "zero or more"),
         ("send_error", {"text": "no"}, "its arguments are code, message"),
     ],
 )
@@ -78,12 +83,20 @@ def test_every_switch_can_stand_in_a_script(simulator: AlpacaSimulator) -> None:
         fault("stop_reading"),
         fault("read_slowly", bytes_per_second=1),
         fault("ignore_pings"),
+        fault("rest_error", status=500, times=2, retry_after=1),
+        fault("rest_delay", seconds=1),
+        fault("rest_silent", times=1),
+        fault("rest_garbage", kind="cut"),
+        fault("rest_drop", times=0),
+        fault("rest_recent_forbidden", minutes=15),
+        fault("rest_rate_limit", per_minute=200),
+        fault("history_lag", seconds=2),
         fault("drop", code=None),
         fault("send_error", code=500, message="why"),
         fault("send_garbage", kind="empty"),
         fault("clear"),
     ]
-    switches = {name for base in Faults.__mro__[:2] for name in vars(base) if name[0] != "_"}
+    switches = {name for base in Faults.__mro__[:3] for name in vars(base) if name[0] != "_"}
     assert {each.name for each in faults} == switches | {"drop", "send_error", "send_garbage"}
     handle = simulator.play_faults((0, each) for each in faults)
     assert handle.wait(TIMEOUT)

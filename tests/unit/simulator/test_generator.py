@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
-from collections import defaultdict
+import json
+from collections import Counter, defaultdict
 from datetime import UTC, datetime
 from decimal import Decimal
 from fractions import Fraction
@@ -235,6 +237,77 @@ def test_odd_lots_alone_make_no_bar() -> None:
     assert len(priced) < 400
 
 
+def test_a_seed_stays_what_it_was() -> None:
+    def digest(events: SyntheticSession) -> str:
+        return hashlib.sha256(json.dumps(list(events)).encode()).hexdigest()[:16]
+
+    assert digest(session()) == "47b28b4bc052ed11"
+    assert digest(crypto(late_trades_per_minute=2)) == "79f7b27bfdb3fc56"
+
+
+@pytest.mark.parametrize("make", [session, crypto])
+def test_quiet_minutes(make: Callable[..., SyntheticSession]) -> None:
+    events = list(make(quiet_share=0.5, minutes=200))
+    minutes: dict[tuple[str, int], list[dict[str, Any]]] = defaultdict(list)
+    for at, message in of_type("t", events):
+        if at == message["t"]:
+            minutes[message["S"], message["t"] // MINUTE * MINUTE].append(message)
+    silent = 400 - len(minutes)
+    odd = [key for key, trades in minutes.items() if not any(map(eligible, trades))]
+    share = 0.5 if make is crypto else 0.25
+    assert share - 0.1 < silent / 400 < share + 0.1
+    assert share - 0.1 < (len(odd) / 400 if make is session else share) < share + 0.1
+    barred = {(m["S"], m["t"]) for _, m in of_type("b", events)}
+    assert barred == set(minutes) - set(odd)
+    for _, message in of_type("u", events):
+        assert (message["S"], message["t"]) in minutes  # nothing late in a silent one
+    quotes = {(m["S"], m["t"] // MINUTE) for _, m in of_type("q", events)}
+    assert len(quotes) == 400
+
+
+def test_corrections_and_cancels() -> None:
+    events = list(session(correction_share=0.05, cancel_share=0.05, quiet_share=0.1))
+    standing: dict[str, dict[int, dict[str, Any]]] = {"AAPL": {}, "MSFT": {}}
+    due: set[tuple[str, int]] = set()  # minutes that need an updated bar
+    counts = Counter(message["T"] for _, message in events)
+    assert min(counts["c"], counts["x"]) > 20
+    for at, message in events:
+        trades, kind = standing[message["S"]], message["T"]
+        if kind == "t":
+            trades[message["i"]] = message
+        elif kind in "cx":
+            assert message["t"] == at
+            wrong = trades.pop(message["oi" if kind == "c" else "i"])
+            assert 1 <= (at - wrong["t"] // MINUTE * MINUTE) / MINUTE < 1.5
+            due.add((message["S"], wrong["t"] // MINUTE * MINUTE))
+            if kind == "c":
+                assert (message["op"], message["os"]) == (wrong["p"], wrong["s"])
+                right = {"p": message["cp"], "s": message["cs"], "c": message["cc"]}
+                trades[message["ci"]] = {**wrong, **right, "i": message["ci"]}
+        elif kind in "bud":
+            begin, length = message["t"], MINUTE * (1 if kind in "bu" else 1_440)
+            some = [each for each in trades.values() if begin <= each["t"] < begin + length]
+            some.sort(key=lambda each: int(each["t"]))
+            assert values(message) == expected_bar(some)
+            if kind == "u":
+                due.discard((message["S"], begin))
+    # What is left had nothing but odd lots.
+    for symbol, begin in due:
+        some = [t for t in standing[symbol].values() if begin <= t["t"] < begin + MINUTE]
+        assert not any(map(eligible, some))
+
+
+def test_a_bar_is_never_taken_back() -> None:
+    events = list(session(cancel_share=1.0))
+    barred = {(m["S"], m["t"]) for _, m in of_type("b", events)}
+    updated = [m for _, m in of_type("u", events)]
+    assert len(barred) == 120
+    assert {(m["S"], m["t"]) for m in updated} == barred - {
+        (symbol, START_NS + 59 * MINUTE) for symbol in ("AAPL", "MSFT")
+    }
+    assert {m["n"] for m in updated} <= {1, 2}  # what is left, and what came late
+
+
 def test_prices_move_but_stay_positive() -> None:
     prices = [
         m["bp"] for _, m in session(quotes_per_minute=2_000, minutes=10).__iter__() if m["T"] == "q"
@@ -249,6 +322,10 @@ def test_prices_move_but_stay_positive() -> None:
         ({"start": datetime(2026, 3, 6)}, "time zone"),  # noqa: DTZ001  # the point of the test
         ({"market": "options"}, "cannot be made up"),
         ({"late_trades_per_minute": -1}, "zero or more"),
+        ({"quiet_share": -0.1}, "between 0 and 1"),
+        ({"quiet_share": 1.1}, "between 0 and 1"),
+        ({"correction_share": 0.6, "cancel_share": 0.6}, "between 0 and 1"),
+        ({"market": "crypto", "cancel_share": 0.1}, "crypto has no corrections"),
     ],
 )
 def test_bad_arguments(changes: dict[str, Any], problem: str) -> None:

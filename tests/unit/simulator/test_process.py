@@ -46,6 +46,7 @@ def test_it_says_what_happens_and_ends(capsys: pytest.CaptureFixture[str], tmp_p
     assert signal.getsignal(signal.SIGTERM) is before
     listening, started, finished = said(capsys)
     assert listening["event"] == "listening"
+    assert listening["rest_url"] == f"http://127.0.0.1:{listening['port']}"
     assert listening["url"] == f"ws://127.0.0.1:{listening['port']}/v2/iex"
     assert started == {"event": "started"}
     assert finished["event"] == "finished"
