@@ -11,6 +11,7 @@ import threading
 import weakref
 from typing import TYPE_CHECKING, Final
 
+from realtime_stream.errors import StreamingError
 from realtime_stream.providers.alpaca.endpoints import ENDPOINTS, endpoint_url
 from realtime_stream.providers.alpaca.facts import SessionFacts
 from realtime_stream.providers.alpaca.fallback import FallbackSession
@@ -18,6 +19,7 @@ from realtime_stream.providers.alpaca.sdk import new_stream, run_stream
 from realtime_stream.providers.alpaca.tap import TapProtocol, TapSession
 from realtime_stream.providers.dial import Resolver, dial
 from realtime_stream.providers.loop_signal import LoopSignal
+from realtime_stream.recording.tap import TappedListener
 from realtime_stream.resilience.failures import SessionEnd
 
 if TYPE_CHECKING:
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from realtime_stream.config import Credentials, StreamConfig
     from realtime_stream.market.channels import Subscription
     from realtime_stream.ports import SessionListener
+    from realtime_stream.recording.tap import SessionTap
 
 __all__ = ["AlpacaAdapter"]
 
@@ -47,14 +50,22 @@ class AlpacaAdapter:
     Thread safety: :meth:`run_session` is called by one thread; the rest by any.
     """
 
-    def __init__(self, config: StreamConfig, owner: str, data_clock: Clock) -> None:
+    def __init__(
+        self,
+        config: StreamConfig,
+        owner: str,
+        data_clock: Clock,
+        tap: SessionTap | None = None,
+    ) -> None:
         """Nothing connects yet.
 
         Args:
             config: Endpoint, timeouts and limits.
             owner: The manager's name, for thread names.
             data_clock: Stamps what is received.
+            tap: Gets what is received as it came, for a recording.
         """
+        self._tap = tap
         self._config = config
         self._owner = owner
         self._data_clock = data_clock
@@ -95,6 +106,20 @@ class AlpacaAdapter:
 
     def run_session(self, credentials: Credentials, listener: SessionListener) -> SessionEnd:
         """See :class:`~realtime_stream.ports.MarketDataProvider`."""
+        tap = self._tap
+        if tap is None:
+            return self._run_session(credentials, listener)
+        tap.session_begun(self._wanted, self._data_clock.utc_now_ns())
+        tapped = TappedListener(listener, tap, self._data_clock)
+        try:
+            end = self._run_session(credentials, tapped)
+        except StreamingError as exc:
+            tap.session_ended(SessionEnd(error=exc), self._data_clock.utc_now_ns())
+            raise
+        tap.session_ended(end, self._data_clock.utc_now_ns())
+        return end
+
+    def _run_session(self, credentials: Credentials, listener: SessionListener) -> SessionEnd:
         interrupt, changed = LoopSignal(), LoopSignal()
         with self._lock:
             if self._disconnected or not self._wanted:
@@ -102,12 +127,13 @@ class AlpacaAdapter:
             self._interrupt, self._changed = interrupt, changed
         # While dialling; later the session looks itself.
         changed.arm_direct(lambda: None if self._wanted else interrupt.set())
-        facts = SessionFacts()
+        secrets = (credentials.secret, credentials.key)
+        facts = SessionFacts(secrets=secrets)
         try:
             if not self._hook_refused:
                 self._tapped(credentials, listener, facts)
             if self._hook_refused:
-                facts = SessionFacts()
+                facts = SessionFacts(secrets=secrets)
                 self._untapped(credentials, listener, facts)
         except OSError as exc:
             facts.note(exc)
@@ -131,6 +157,7 @@ class AlpacaAdapter:
             cut=functools.partial(_shut_down, sock),
             facts=facts,
             data_clock=self._data_clock,
+            tap=self._tap,
             handshake_timeout=config.handshake_timeout,
             acknowledge_timeout=config.acknowledge_timeout,
         )
@@ -159,6 +186,7 @@ class AlpacaAdapter:
             listener=listener,
             facts=facts,
             data_clock=self._data_clock,
+            tap=self._tap,
         )
 
         def change() -> None:

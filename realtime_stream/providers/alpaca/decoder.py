@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from realtime_stream.market.models import MarketEvent
 
-__all__ = ["Decoded", "FrameDecoder"]
+__all__ = ["Decoded", "FrameDecoder", "nanoseconds"]
 
 _RAW_KEPT: Final = 512  # bytes of a rejected message that are kept
 _MAX_REJECTS: Final = 100  # in one frame; a frame full of them must not hold the session up
@@ -158,13 +158,13 @@ def _complete(messages: Sequence[Any], received_ns: int) -> list[wire.Control]:
         if complete is None:
             controls.append(message)
             continue
-        force_setattr(message, "timestamp_ns", _nanoseconds(message.timestamp_ns))
+        force_setattr(message, "timestamp_ns", nanoseconds(message.timestamp_ns))
         force_setattr(message, "received_ns", received_ns)
         complete(message)
     return controls
 
 
-def _nanoseconds(stamp: wire.WireTime) -> int:
+def nanoseconds(stamp: wire.WireTime) -> int:
     """Exact nanoseconds since the epoch.
 
     Raises:
@@ -258,7 +258,7 @@ def _complete_book(book: wire.OrderBook) -> None:
 
 
 def _complete_news(news: Any) -> None:  # as above
-    force_setattr(news, "created_ns", _nanoseconds(news.created_ns))
+    force_setattr(news, "created_ns", nanoseconds(news.created_ns))
     symbols = news.symbols or ()
     force_setattr(news, "symbols", symbols)
     force_setattr(news, "symbol", symbols[0] if symbols else "*")

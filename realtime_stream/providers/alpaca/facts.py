@@ -5,13 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC
 from email.utils import parsedate_to_datetime
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from websockets.exceptions import ConnectionClosed, InvalidMessage
 from websockets.legacy.exceptions import InvalidStatusCode
 
 from realtime_stream.clock import datetime_from_ns
 from realtime_stream.resilience.failures import SessionEnd
+
+if TYPE_CHECKING:
+    from pydantic import SecretStr
 
 __all__ = ["SessionFacts", "code_of_text"]
 
@@ -44,6 +47,7 @@ class SessionFacts:
         unacknowledged: Subscriptions never acknowledged.
         all_refused: Everything wanted was refused.
         error: The exception the SDK or our own tap ended with.
+        secrets: The session's keys, which must not be in anything that is told.
     """
 
     requested: bool = False
@@ -51,6 +55,13 @@ class SessionFacts:
     unacknowledged: int = 0
     all_refused: bool = False
     error: BaseException | None = None
+    secrets: tuple[SecretStr, ...] = ()
+
+    def masked(self, text: str) -> str:
+        """A server's words without the keys, which it may quote."""
+        for secret in self.secrets:
+            text = text.replace(secret.get_secret_value(), "***")
+        return text
 
     def note(self, error: BaseException | None) -> None:
         """Keep the first exception."""
@@ -67,11 +78,11 @@ class SessionFacts:
         return SessionEnd(
             requested=self.requested,
             server_code=code,
-            server_message=message,
+            server_message=self.masked(message),
             http_status=None if refused is None else refused.status_code,
             retry_after=None if refused is None else _retry_after(refused, now_ns),
             close_code=None if closed is None else _close_code(closed),
-            close_reason="" if closed is None else _close_reason(closed),
+            close_reason="" if closed is None else self.masked(_close_reason(closed)),
             unacknowledged=self.unacknowledged,
             all_refused=self.all_refused,
             error=None if known else error,

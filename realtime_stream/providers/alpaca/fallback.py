@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from realtime_stream.clock import Clock
     from realtime_stream.market.channels import Subscription
+    from realtime_stream.recording.tap import SessionTap
 
 __all__ = ["FallbackSession"]
 
@@ -40,8 +41,10 @@ class FallbackSession:
         listener: SessionListener,
         facts: SessionFacts,
         data_clock: Clock,
+        tap: SessionTap | None = None,
     ) -> None:
         """Nothing is subscribed yet."""
+        self._tap = tap
         self._endpoint = endpoint
         self._wanted = wanted
         self._listener = listener
@@ -88,7 +91,10 @@ class FallbackSession:
             for control in (Connected(), Authenticated(), Acknowledged(self._wanted), Settled()):
                 self._listener.on_control(control)
         received_ns = self._data_clock.utc_now_ns()
-        decoded = self._decoder.decode(msgpack.packb([message]), received_ns)
+        data = msgpack.packb([message])
+        if self._tap is not None:
+            self._tap.frame(data, received_ns)
+        decoded = self._decoder.decode(data, received_ns)
         if decoded.events:
             self._listener.on_frame(decoded.events, received_ns)
         for reject in decoded.rejects:

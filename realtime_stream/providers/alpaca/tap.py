@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from realtime_stream.providers.alpaca.endpoints import Endpoint
     from realtime_stream.providers.alpaca.facts import SessionFacts
     from realtime_stream.providers.loop_signal import LoopSignal
+    from realtime_stream.recording.tap import SessionTap
 
 __all__ = ["TapProtocol", "TapSession"]
 
@@ -70,6 +71,7 @@ class TapSession:
         cut: Callable[[], None],
         facts: SessionFacts,
         data_clock: Clock,
+        tap: SessionTap | None,
         handshake_timeout: float,
         acknowledge_timeout: float,
     ) -> None:
@@ -84,6 +86,7 @@ class TapSession:
             cut: Shuts the socket down.
             facts: Receives why the session ended.
             data_clock: Stamps frames.
+            tap: Gets each frame as it came, for a recording.
             handshake_timeout: Seconds for greeting and authentication.
             acknowledge_timeout: Seconds for each acknowledgement.
         """
@@ -96,6 +99,7 @@ class TapSession:
         self._cut = cut
         self.facts = facts
         self._data_clock = data_clock
+        self._tap = tap
         self._handshake_timeout = handshake_timeout
         self._acknowledge_timeout = acknowledge_timeout
         self._decoder = FrameDecoder("msgpack")
@@ -215,6 +219,8 @@ class TapSession:
     def _take(self, data: str | bytes) -> None:
         """Hand a frame of market data on; decode anything else."""
         received_ns = self._data_clock.utc_now_ns()
+        if self._tap is not None:
+            self._tap.frame(data, received_ns)
         messages = data_messages(data)
         if messages and isinstance(data, bytes):
             self._outlive_error()
@@ -261,10 +267,11 @@ class TapSession:
             refused = self._plan.on_error(control.code, control.msg)
             if refused:
                 ours = frozenset(s for s in self._wanted() if self._endpoint.to_wire(s) in refused)
-                self._listener.on_control(Refused(ours, control.code, control.msg))
+                said = self.facts.masked(control.msg)
+                self._listener.on_control(Refused(ours, control.code, said))
             self._answered.set()
             return
-        self._listener.on_control(ServerReport(control.code, control.msg))
+        self._listener.on_control(ServerReport(control.code, self.facts.masked(control.msg)))
         if control.code in _ENDINGS:
             self.end()
 
