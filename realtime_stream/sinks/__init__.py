@@ -1,0 +1,1 @@
+"""Where delivered bars go; each sink stands behind an extra of its own."""
