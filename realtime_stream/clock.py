@@ -29,6 +29,9 @@ class Clock(Protocol):
     def wait(self, event: threading.Event, timeout: float | None) -> bool:
         """Wait until ``event`` is set (``True``) or ``timeout`` seconds have passed."""
 
+    def real_seconds(self, seconds: float) -> float:
+        """How many seconds of real time so many seconds of this clock take."""
+
 
 class SystemClock:
     """The machine's clocks."""
@@ -40,6 +43,10 @@ class SystemClock:
     def wait(self, event: threading.Event, timeout: float | None) -> bool:
         """See :class:`Clock`."""
         return event.wait(timeout)
+
+    def real_seconds(self, seconds: float) -> float:
+        """The same."""
+        return seconds
 
 
 class ScaledClock:
@@ -80,6 +87,10 @@ class ScaledClock:
     def wait(self, event: threading.Event, timeout: float | None) -> bool:
         """Wait ``timeout`` data seconds, that is ``timeout / speed`` real ones."""
         return event.wait(None if timeout is None else timeout / self._speed)
+
+    def real_seconds(self, seconds: float) -> float:
+        """See :class:`Clock`."""
+        return seconds / self._speed
 
 
 class FakeClock:
@@ -123,3 +134,7 @@ class FakeClock:
                 self._now += timeout
                 self._condition.notify_all()
         return event.is_set()
+
+    def real_seconds(self, seconds: float) -> float:
+        """The same: a test that advances this clock wakes who waits by other means."""
+        return seconds

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, Any, Final, Literal, NoReturn, Self
 from urllib.parse import urlsplit
 
@@ -25,6 +26,7 @@ from realtime_stream.market.channels import (
     Market,
     validate_symbol,
 )
+from realtime_stream.market.validation import ValidationPolicy
 from realtime_stream.resilience.backoff import ReconnectPolicy
 from realtime_stream.resilience.circuit_breaker import BreakerPolicy
 
@@ -36,6 +38,8 @@ _FEEDS: Final[dict[str, tuple[str, ...]]] = {
     "options": ("indicative", "opra"),
     "news": ("news",),
 }
+
+_WITHOUT_HISTORY: Final = frozenset({"overnight", "test"})
 
 
 def _checked_key(value: SecretStr) -> SecretStr:
@@ -102,6 +106,7 @@ class _Environment(BaseSettings):
     api_key: SecretStr | None = Field(default=None, validation_alias="ALPACA_API_KEY")
     secret_key: SecretStr | None = Field(default=None, validation_alias="ALPACA_SECRET_KEY")
     url: str | None = Field(default=None, validation_alias="ALPACA_STREAM_URL")
+    history_url: str | None = Field(default=None, validation_alias="ALPACA_HISTORY_URL")
     watchlist: Annotated[tuple[str, ...] | None, NoDecode] = Field(
         default=None, validation_alias="WATCHLIST_SYMBOLS"
     )
@@ -119,10 +124,10 @@ class _Environment(BaseSettings):
 class StreamConfig(BaseModel):
     """Everything a :class:`~realtime_stream.RealTimeStreamManager` can be told.
 
-    Keys, watchlist and URL that are not given as arguments come from the environment
-    (``ALPACA_API_KEY``, ``ALPACA_SECRET_KEY``, ``WATCHLIST_SYMBOLS``, ``ALPACA_STREAM_URL``) or
-    from ``.env`` in the working directory; arguments win over the environment, the environment
-    wins over ``.env``.
+    Keys, watchlist and URLs that are not given as arguments come from the environment
+    (``ALPACA_API_KEY``, ``ALPACA_SECRET_KEY``, ``WATCHLIST_SYMBOLS``, ``ALPACA_STREAM_URL``,
+    ``ALPACA_HISTORY_URL``) or from ``.env`` in the working directory; arguments win over the
+    environment, the environment wins over ``.env``.
 
     Attributes:
         market: Which endpoint family: ``stocks``, ``crypto``, ``options`` or ``news``.
@@ -160,6 +165,22 @@ class StreamConfig(BaseModel):
         rejects: How many malformed messages are kept.
         event_queue: Events that may wait for one ``events()`` iterator; then the oldest is dropped.
         symbols_timeout: Seconds that ``get_symbols`` or ``credentials`` may take.
+        validation: What is done about events that cannot be true.
+        rejected_events: How many of those that validation kept from everybody are kept.
+        bar_grace: Seconds of data time after the end of an interval that late trades, or the last
+            smaller bar, are waited for before a bar that is built here is delivered.
+        bar_alignment: Whether intervals are counted from midnight UTC (``utc``) or from the opening
+            of the exchange (``session``).
+        lookback: Bars kept of each series for ``recent_bars``.
+        latency_alarm: Seconds from the end of a bar, or from a quote or trade, to its delivery that
+            are reported as late.
+        backfill: Channels whose gaps are filled from history: ``bars``, ``trades``. Empty: none.
+        history_url: Base URL of the history, instead of Alpaca's.
+        backfill_hold: Seconds that live bars wait for older ones from history.
+        backfill_hold_bars: Live bars of a symbol that may wait.
+        backfill_deadline: Seconds after which a gap that history has not filled is left open.
+        history_lag: Seconds of data time after a minute's end by which history has its bar.
+        spool: Folder where sinks keep what they cannot store yet.
 
     Raises:
         ConfigurationError: A value is not acceptable. The message names the field and what is
@@ -203,6 +224,20 @@ class StreamConfig(BaseModel):
     event_queue: int = Field(default=10_000, ge=1)
     symbols_timeout: float = Field(default=5.0, gt=0, le=300)
 
+    validation: ValidationPolicy = ValidationPolicy()
+    rejected_events: int = Field(default=1000, ge=0)
+    bar_grace: float = Field(default=2.0, ge=0, le=3600)
+    bar_alignment: Literal["utc", "session"] = "utc"
+    lookback: int = Field(default=1000, ge=1, le=1_000_000)
+    latency_alarm: float = Field(default=10.0, gt=0)
+    backfill: tuple[Literal["bars", "trades"], ...] = ()
+    history_url: str | None = None
+    backfill_hold: float = Field(default=10.0, gt=0, le=600)
+    backfill_hold_bars: int = Field(default=1000, ge=1)
+    backfill_deadline: float = Field(default=120.0, gt=0)
+    history_lag: float = Field(default=5.0, ge=0, le=3600)
+    spool: Path = Path("realtime-stream-spool")
+
     def __init__(self, **values: Any) -> None:  # pydantic checks every value
         """Check the values; fill keys, watchlist and URL from the environment."""
         problem = ""
@@ -223,7 +258,7 @@ class StreamConfig(BaseModel):
             found.pop("secret_key", None)
         return {**found, **{name: value for name, value in values.items() if value is not None}}
 
-    @field_validator("watchlist", "watchlist_channels", mode="before")
+    @field_validator("watchlist", "watchlist_channels", "backfill", mode="before")
     @classmethod
     def _no_bare_string(cls, value: object) -> object:
         if isinstance(value, str):
@@ -239,8 +274,16 @@ class StreamConfig(BaseModel):
     @field_validator("url")
     @classmethod
     def _websocket_url(cls, value: str | None) -> str | None:
-        if value is not None and not _is_websocket_url(value):
+        if value is not None and not _is_url(value, {"ws", "wss"}):
             msg = "must start with ws:// or wss://, name a host, and hold no credentials"
+            raise ValueError(msg)
+        return value
+
+    @field_validator("history_url")
+    @classmethod
+    def _http_url(cls, value: str | None) -> str | None:
+        if value is not None and not _is_url(value, {"http", "https"}):
+            msg = "must start with http:// or https://, name a host, and hold no credentials"
             raise ValueError(msg)
         return value
 
@@ -274,10 +317,22 @@ class StreamConfig(BaseModel):
                 ", ".join(feeds)
             )
             raise ValueError(msg)
+        self._check_backfill()
         if self.credentials is not None and (self.api_key or self.secret_key):
             msg = "give either credentials or api_key and secret_key, not both"
             raise ValueError(msg)
         return self
+
+    def _check_backfill(self) -> None:
+        if not self.backfill:
+            return
+        if self.market not in {"stocks", "crypto"} or self.feed in _WITHOUT_HISTORY:
+            msg = f"backfill: there is no history of {self.market} {self.feed}"
+            raise ValueError(msg)
+        rules = self.validation
+        if "trades" in self.backfill and rules.out_of_order_ticks != "pass":
+            msg = "backfill: trades come late, so validation.out_of_order_ticks must be pass"
+            raise ValueError(msg)
 
     def __reduce__(self) -> NoReturn:
         """Credentials never leave the process by accident."""
@@ -325,14 +380,14 @@ def _pair(value: object) -> Credentials | None:
         return None
 
 
-def _is_websocket_url(url: str) -> bool:
+def _is_url(url: str, schemes: set[str]) -> bool:
     parts = urlsplit(url)
     try:
         port = parts.port
     except ValueError:  # not a number, or too high
         return False
     usable = bool(parts.hostname) and port != 0 and "@" not in url
-    return usable and parts.scheme in {"ws", "wss"}
+    return usable and parts.scheme in schemes
 
 
 def _explain(exc: ValidationError) -> str:

@@ -9,18 +9,27 @@ from typing import TYPE_CHECKING, Final, Self, cast
 
 from realtime_stream.clock import Clock, SystemClock
 from realtime_stream.config import StreamConfig
-from realtime_stream.market.calendar import default_calendar
+from realtime_stream.errors import ConfigurationError
+from realtime_stream.market.calendar import SessionCalendar, default_calendar
+from realtime_stream.market.timeframe import parse_timeframe
+from realtime_stream.recording import Recorder
 from realtime_stream.resilience.circuit_breaker import ConnectionCircuitBreaker
 from realtime_stream.runtime.engine import Engine
-from realtime_stream.runtime.hooks import EventHook, ListenerHook
+from realtime_stream.runtime.hooks import BarHook, EventHook, ListenerHook
 from realtime_stream.runtime.queues import EventQueues, EventStream
 from realtime_stream.runtime.registry import Registry
 from realtime_stream.runtime.run import Surroundings
+from realtime_stream.runtime.series_spec import BuiltFrom, origin_of
 from realtime_stream.runtime.states import StateBoard
 from realtime_stream.runtime.status import snapshot
+from realtime_stream.runtime.storage import checked_sinks
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
     from types import TracebackType
+
+    from pandas import DataFrame
 
     from realtime_stream.market.calendar import MarketCalendar
     from realtime_stream.market.channels import Channel, Subscription
@@ -37,14 +46,20 @@ if TYPE_CHECKING:
         TradingStatus,
     )
     from realtime_stream.ports import (
+        BackfillEvent,
         ConnectionEvent,
         ConnectionState,
         DeadLetter,
         DisconnectEvent,
         ErrorEvent,
         Gap,
+        HistoryFactory,
+        HistoryProvider,
         MarketDataProvider,
+        ProviderFactory,
+        RejectedEvent,
         RejectedMessage,
+        Sink,
         StaleEvent,
         StateChange,
         Status,
@@ -74,8 +89,8 @@ class RealTimeStreamManager:
     Attributes:
         on_trade: Registers callbacks for trades.
         on_quote: Registers callbacks for quotes.
-        on_bar: Registers callbacks for minute bars.
-        on_updated_bar: Registers callbacks for minute bars sent again after a late trade.
+        on_bar: Registers callbacks for bars: minutes, or any other ``timeframe``.
+        on_updated_bar: Registers callbacks for bars that come again after a late trade.
         on_daily_bar: Registers callbacks for running totals of the day.
         on_status: Registers callbacks for halts and resumptions.
         on_luld: Registers callbacks for limit-up limit-down bands.
@@ -87,6 +102,9 @@ class RealTimeStreamManager:
         on_connect: Registers listeners for each session that becomes connected.
         on_disconnect: Registers listeners for each connected session that ends.
         on_gap: Registers listeners for stretches of time in which events may have been missed.
+        on_backfill: Registers listeners for gaps that history has filled, or could not fill, and
+            for look-back.
+        on_rejected: Registers listeners for events that validation rejects or flags.
         on_stale: Registers listeners for silence: connected, but no data while the market is open.
         on_error: Registers listeners for failures in the background.
         on_state_change: Registers listeners for every move of the two state machines.
@@ -106,6 +124,10 @@ class RealTimeStreamManager:
         data_clock: Clock | None = None,
         calendar: MarketCalendar | None = None,
         rng: random.Random | None = None,
+        provider: ProviderFactory | None = None,
+        history: HistoryFactory | None = None,
+        sinks: Iterable[Sink] = (),
+        record: Path | None = None,
     ) -> None:
         """Start nothing yet.
 
@@ -120,15 +142,36 @@ class RealTimeStreamManager:
                 hours for stocks and options, always for crypto, news and the test feed, never for
                 the night feeds, whose hours are not known here.
             rng: Draws the jitter of reconnects.
+            provider: Makes the source of events, for each start; default: Alpaca's streams.
+            history: Makes the source of history, for each start; default: Alpaca's, when
+                ``config.backfill`` asks for any.
+            sinks: Where delivered bars are stored. They are closed by whoever made them.
+            record: Folder to record into, for a replay; only Alpaca's streams can be recorded.
 
         Raises:
             ConfigurationError: A setting is not acceptable.
         """
         config = StreamConfig() if config is None else config
+        if record is not None and provider is not None:
+            msg = "record: only Alpaca's streams can be recorded, not another provider's"
+            raise ConfigurationError(msg)
         clock = SystemClock() if clock is None else clock
+        if calendar is None:
+            calendar = default_calendar(config.market, config.feed)
+        if config.bar_alignment == "session" and not isinstance(calendar, SessionCalendar):
+            msg = "calendar: bars aligned to the session need one with day_of and session_of"
+            raise ConfigurationError(msg)
         registry = Registry(
-            config.market, config.watchlist, config.watchlist_channels, self._wanted_changed
+            config.market,
+            config.watchlist,
+            config.watchlist_channels,
+            self._wanted_changed,
+            has_history=bool(config.backfill),
+            aligned=config.bar_alignment,
+            has_days=isinstance(calendar, SessionCalendar),
         )
+        self._provider = provider
+        self._history = history
         self._around = Surroundings(
             name=config.name or f"{config.market}-{next(_numbers)}",
             config=config,
@@ -138,15 +181,27 @@ class RealTimeStreamManager:
             queues=EventQueues(),
             clock=clock,
             data_clock=clock if data_clock is None else data_clock,
-            calendar=default_calendar(config.market, config.feed) if calendar is None else calendar,
+            calendar=calendar,
             rng=random.Random() if rng is None else rng,  # noqa: S311  # jitter, not cryptography
             get_symbols=get_symbols,
+            new_history=self._new_history if config.backfill else None,
+            sinks=checked_sinks(sinks),
         )
+        if record is not None:
+            self._around.recorder = Recorder(
+                record,
+                manager=self._around.name,
+                provider="alpaca",
+                market=config.market,
+                feed=config.feed,
+                clock=clock,
+                data_clock=self._around.data_clock,
+            )
         self._engine = Engine(self._around, self._new_provider)
         self.on_trade: EventHook[Trade] = EventHook(registry, "trades")
         self.on_quote: EventHook[Quote] = EventHook(registry, "quotes")
-        self.on_bar: EventHook[Bar] = EventHook(registry, "bars")
-        self.on_updated_bar: EventHook[Bar] = EventHook(registry, "updated_bars")
+        self.on_bar = BarHook(registry, "bars")
+        self.on_updated_bar = BarHook(registry, "updated_bars")
         self.on_daily_bar: EventHook[Bar] = EventHook(registry, "daily_bars")
         self.on_status: EventHook[TradingStatus] = EventHook(registry, "statuses")
         self.on_luld: EventHook[LULD] = EventHook(registry, "lulds")
@@ -158,6 +213,8 @@ class RealTimeStreamManager:
         self.on_connect: ListenerHook[ConnectionEvent] = ListenerHook(registry, "connect")
         self.on_disconnect: ListenerHook[DisconnectEvent] = ListenerHook(registry, "disconnect")
         self.on_gap: ListenerHook[Gap] = ListenerHook(registry, "gap")
+        self.on_backfill: ListenerHook[BackfillEvent] = ListenerHook(registry, "backfill")
+        self.on_rejected: ListenerHook[RejectedEvent] = ListenerHook(registry, "rejected")
         self.on_stale: ListenerHook[StaleEvent] = ListenerHook(registry, "stale")
         self.on_error: ListenerHook[ErrorEvent] = ListenerHook(registry, "error")
         self.on_state_change: ListenerHook[StateChange] = ListenerHook(registry, "state_change")
@@ -326,6 +383,69 @@ class RealTimeStreamManager:
         self._engine.check()
         return self._engine.memory.latest_bar(symbol)
 
+    def recent_bars(
+        self,
+        symbol: str,
+        n: int,
+        timeframe: str = "1m",
+        *,
+        built_from: BuiltFrom | None = None,
+        fill: bool = False,
+    ) -> list[Bar]:
+        """The newest bars of a series, oldest first, each in its newest version.
+
+        Those of the feed, and those of any timeframe that a callback is registered for; a
+        registration's look-back is among them. At most ``config.lookback`` are kept.
+
+        Args:
+            symbol: Symbol.
+            n: How many at most.
+            timeframe: As registered.
+            built_from: Which series, where there is one built of ``bars`` and one of ``trades``;
+                by default that of bars.
+            fill: The series that was registered with ``fill``.
+
+        Raises:
+            ConfigurationError: There is no such timeframe, or ``n`` is below 1.
+            StreamFailedError: The manager has failed: what it knows is out of date.
+        """
+        self._engine.check()
+        given: object = n
+        if not isinstance(given, int) or isinstance(given, bool) or given < 1:
+            msg = "n must be an integer, 1 or more"
+            raise ConfigurationError(msg)
+        text = parse_timeframe(timeframe).text
+        if built_from not in {None, "bars", "trades"}:
+            msg = f"built_from must be 'bars' or 'trades', not {ascii(built_from)[:30]}"
+            raise ConfigurationError(msg)
+        kinds: tuple[BuiltFrom, ...] = ("bars", "trades") if built_from is None else (built_from,)
+        origins = [origin_of(kind, fill=fill) for kind in kinds]
+        return self._engine.memory.lookback.recent(symbol, n, text, origins)
+
+    def recent_frame(
+        self,
+        symbol: str,
+        n: int,
+        timeframe: str = "1m",
+        *,
+        built_from: BuiltFrom | None = None,
+        fill: bool = False,
+    ) -> DataFrame:
+        """:meth:`recent_bars` as a pandas DataFrame.
+
+        Returns:
+            Indexed by ``timestamp`` (UTC); columns ``open``, ``high``, ``low``, ``close``,
+            ``volume``, ``vwap`` as floats, and ``trade_count``.
+
+        Raises:
+            StreamingError: As :meth:`recent_bars`.
+        """
+        bars = self.recent_bars(symbol, n, timeframe, built_from=built_from, fill=fill)
+        # Loaded here and not on import: pandas is large, and comes with alpaca-py.
+        module = importlib.import_module("realtime_stream.runtime.frames")
+        frame: DataFrame = module.data_frame(bars)
+        return frame
+
     def events(self, timeout: float | None = None) -> EventStream:
         """Iterate over every event delivered from now on.
 
@@ -374,6 +494,12 @@ class RealTimeStreamManager:
         run = self._engine.run
         return () if run is None else tuple(run.recorder.rejects.copy())
 
+    def rejected_events(self) -> tuple[RejectedEvent, ...]:
+        """The newest events that validation kept from everybody, of this run or the last."""
+        self._around.home.check()
+        run = self._engine.run
+        return () if run is None else tuple(run.path.screen.kept.copy())
+
     # --- wiring ---
 
     def _latest(self, channel: str, symbol: str) -> object:
@@ -383,13 +509,30 @@ class RealTimeStreamManager:
     def _wanted_changed(self) -> None:
         self._engine.wanted_changed()
 
+    def _new_history(self) -> HistoryProvider:
+        if self._history is not None:
+            return self._history()
+        around = self._around
+        module = importlib.import_module("realtime_stream.providers.alpaca.history")
+        history: HistoryProvider = module.AlpacaHistory(
+            around.config,
+            around.clock,
+            around.data_clock,
+            random.Random(),  # noqa: S311  # jitter, not cryptography
+            url=around.config.history_url,
+            owner=around.name,
+        )
+        return history
+
     def _new_provider(self) -> MarketDataProvider:
+        if self._provider is not None:
+            return self._provider()
         around = self._around
         if around.config.credentials is None:
             around.config.resolve_credentials()  # missing keys are told before a thread starts
         # Loaded here and not on import: alpaca-py costs half a second and some 80 MB.
         module = importlib.import_module("realtime_stream.providers.alpaca.adapter")
         provider: MarketDataProvider = module.AlpacaAdapter(
-            around.config, around.name, around.data_clock
+            around.config, around.name, around.data_clock, tap=around.recorder
         )
         return provider

@@ -33,6 +33,7 @@ __all__ = [
     "BackfillEvent",
     "BackfillInfo",
     "BarsInfo",
+    "Checkpoint",
     "Connected",
     "ConnectionEvent",
     "ConnectionState",
@@ -51,6 +52,7 @@ __all__ = [
     "LifecycleState",
     "MarketDataProvider",
     "ProviderFactory",
+    "RecordingInfo",
     "Refused",
     "RejectedEvent",
     "RejectedMessage",
@@ -149,8 +151,26 @@ class RejectedMessage:
     count: int = 1
 
 
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """Asks to be told when everything handed over before has been dealt with. Replays use it.
+
+    Attributes:
+        reached: Called on the thread that delivers; returns at once.
+    """
+
+    reached: Callable[[], None]
+
+
 Control: TypeAlias = (
-    Connected | Authenticated | Acknowledged | Refused | Settled | ServerReport | RejectedMessage
+    Connected
+    | Authenticated
+    | Acknowledged
+    | Refused
+    | Settled
+    | ServerReport
+    | RejectedMessage
+    | Checkpoint
 )
 
 
@@ -261,7 +281,11 @@ HistoryFactory: TypeAlias = Callable[[], HistoryProvider]
 
 
 class Sink(Protocol):
-    """Where delivered bars go. Called by one thread of its own, which may block."""
+    """Where delivered bars go. Called by one thread of its own, which may block.
+
+    One with a property ``target``, a short name of the place it writes to, has what is spooled for
+    one place never loaded into another.
+    """
 
     @property
     def name(self) -> str:
@@ -270,8 +294,10 @@ class Sink(Protocol):
     def write(self, bars: Sequence[Bar]) -> None:
         """Store bars, all or none; those that are stored already do no harm.
 
-        Of several bars with the same symbol, timeframe and start, an updated one wins over a
-        regular one whatever the order they come in. It must give up by itself within seconds.
+        Of several bars with the same symbol, timeframe and start, a whole one wins over a partial
+        one, then one with trades over one that was filled in, an updated one over a regular one,
+        and last the one that was received last: bars that were spooled come after newer ones. It
+        must give up by itself within seconds.
 
         Raises:
             SinkRejectedError: Some of them can never be stored; none was.
@@ -320,7 +346,8 @@ class ErrorEvent:
         error: The typed error (or the user's own exception, for a failing callback).
         source: Where: ``session``, ``subscription``, ``callback``, ``get_symbols``,
             ``credentials``, ``calendar``, ``inbox`` (events were dropped), ``lag`` (delivery is
-            late).
+            late), ``latency`` (events come late, or the clocks differ), ``sink:`` and the name of a
+            sink.
         fatal: Whether the manager has failed with it.
     """
 
@@ -337,7 +364,8 @@ class GapEntry:
         channel: Channel.
         symbol: Symbol; ``*`` stands for all that have no entry of their own, over the whole time
             of the gap.
-        last_event_ns: Time of the last event received before; ``None`` if there was none.
+        last_event_ns: Time of the last event received before; ``None`` if there was none, and for
+            the cause ``history``.
         first_event_ns: Time of the first event received after; ``None`` while none has come.
         lost: Events known to be lost, when we dropped them ourselves; otherwise ``None``.
     """
@@ -412,6 +440,7 @@ class RejectedEvent:
         field: Which field, such as ``bid_price``.
         value: The field's value.
         rejected: ``True`` when it was kept from everybody, ``False`` when it was only flagged.
+        message: A sentence about it.
     """
 
     event: MarketEvent
@@ -419,11 +448,12 @@ class RejectedEvent:
     field: str
     value: object
     rejected: bool
+    message: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class BackfillEvent:
-    """A gap of one (channel, symbol) was filled from history, or could not be.
+    """A gap of one (channel, symbol) was filled from history, or could not be; or a look-back came.
 
     Attributes:
         channel: ``bars`` or ``trades``.
@@ -431,9 +461,11 @@ class BackfillEvent:
         start_ns: Beginning of the stretch that was asked for, nanoseconds since the epoch.
         end_ns: Its end.
         fetched: How many events of it history has.
-        delivered: How many of them were new, or newer than what had been delivered.
+        delivered: How many of them were new, or newer than what had been delivered; of a look-back,
+            how many bars it has.
         complete: Whether everything that history will have is there; ``False`` leaves the gap open.
         reason: Why it is not complete.
+        purpose: ``gap``, or ``look_back`` for what a registration wanted before its first live bar.
     """
 
     channel: str
@@ -444,6 +476,7 @@ class BackfillEvent:
     delivered: int
     complete: bool
     reason: str = ""
+    purpose: Literal["gap", "look_back"] = "gap"
 
 
 @dataclass(frozen=True, slots=True)
@@ -535,7 +568,7 @@ class SinkInfo:
 
 @dataclass(frozen=True, slots=True)
 class BackfillInfo:
-    """What was filled from history since the last fresh start.
+    """What was filled from history since the last start or restart.
 
     Attributes:
         pending: Stretches being fetched or waited for.
@@ -560,7 +593,7 @@ class BackfillInfo:
 
 @dataclass(frozen=True, slots=True)
 class BarsInfo:
-    """What became of trades and bars that were built into bars here.
+    """What became of trades and bars that were built into bars here, since the last fresh start.
 
     Attributes:
         built: Bars emitted.
@@ -580,12 +613,34 @@ class BarsInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class RecordingInfo:
+    """How a recording stands.
+
+    Attributes:
+        frames: Frames written since ``start()``.
+        dropped: Frames that are missing, because the disk was too slow, full or gone.
+        queued: Frames that wait for the disk.
+        size: Bytes written.
+        file: The file being written.
+        last_error: What the last failed write said; empty once one has worked.
+    """
+
+    frames: int = 0
+    dropped: int = 0
+    queued: int = 0
+    size: int = 0
+    file: str = ""
+    last_error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Status:
     """One consistent look at the manager.
 
-    Counters are totals since the last ``start()``. ``received = delivered + invalid + dropped +
-    undelivered + in_inbox``, with ``backfill.held`` and ``backfill.superseded`` on the right where
-    history is configured; exact whenever no frame changes hands at that moment.
+    Counters are totals since the last ``start()``, but for those that say otherwise. ``received =
+    delivered + invalid + dropped + undelivered + in_inbox``, with ``backfill.held`` and
+    ``backfill.superseded`` on the right where history is configured; exact whenever no frame
+    changes hands at that moment.
 
     Attributes:
         lifecycle: State of the lifecycle machine.
@@ -624,6 +679,7 @@ class Status:
         backfill: What was filled from history.
         latency: From event to delivery, for ``quotes``, ``trades`` and ``bars``.
         sinks: How each sink stands, by name.
+        recording: How the recording stands; ``None`` without one.
         threads: Names of our threads that are alive.
     """
 
@@ -661,4 +717,5 @@ class Status:
     backfill: BackfillInfo = BackfillInfo()
     latency: Mapping[str, LatencyInfo] = field(default_factory=dict)
     sinks: Mapping[str, SinkInfo] = field(default_factory=dict)
+    recording: RecordingInfo | None = None
     threads: tuple[str, ...] = ()

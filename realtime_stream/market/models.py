@@ -202,7 +202,8 @@ class Bar(MarketEvent, frozen=True, kw_only=True, gc=False, eq=False):
         source: ``stream``: the provider sent it; ``backfill``: fetched from history; ``built``:
             made here, of trades or of smaller bars.
         is_filled: Nothing was traded: the last close goes on, with a volume of 0.
-        is_late: From history, and later than newer bars of its series.
+        is_late: It comes later than newer bars of its series: from history, or built of trades that
+            were late.
         is_partial: Something that belongs to it is known to be missing: it was begun in the middle,
             or overlaps a gap that could not be filled.
     """

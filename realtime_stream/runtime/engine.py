@@ -26,7 +26,7 @@ from realtime_stream.ports import (
     MarketDataProvider,
     ProviderFactory,
 )
-from realtime_stream.runtime.run import Memory, Run, Surroundings
+from realtime_stream.runtime.run import Run, Surroundings
 from realtime_stream.runtime.states import ALIVE
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class Engine:
             threading.Lock()
         )  # guards the exchange of run and memory; a run starts outside it
         self.run: Run | None = None
-        self.memory = Memory()
+        self.memory = around.new_memory()
 
     def wanted_changed(self) -> None:
         """Tell the present run that registrations or subscriptions changed."""
@@ -190,6 +190,7 @@ class Engine:
 
     def _begin(self, deadline: float, *, keep_memory: bool) -> tuple[Run, bool]:
         """The run to wait for, and whether this call began it."""
+        self._await_writers(deadline)
         provider = self._new_provider()
         board = self._board
         while True:
@@ -209,6 +210,16 @@ class Engine:
                 msg = "the run before is still stopping"
                 raise StartTimeoutError(msg)
 
+    def _await_writers(self, deadline: float) -> None:
+        """Wait for threads of the run before that linger in a sink, or at a recording."""
+        run = self.run
+        if run is None or not run.finished.is_set() or not run.writers():
+            return
+        run.join(max(deadline - time.monotonic(), 0.0))
+        if run.writers():
+            msg = f"the run before is still writing: {', '.join(run.writers())}"
+            raise StartTimeoutError(msg)
+
     def _claim(self, provider: MarketDataProvider, *, keep_memory: bool) -> tuple[Run, bool]:
         """The run that is there, or a new one that is the caller's to start."""
         with self._lock:
@@ -216,7 +227,7 @@ class Engine:
             if run is not None and not run.finished.is_set():
                 return run, False
             if not keep_memory:
-                self.memory = Memory()
+                self.memory = self._around.new_memory()
             self.run = Run(self._around, self.memory, provider)
             return self.run, True
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from realtime_stream.market.models import MarketEvent
-    from realtime_stream.runtime.inbox import LostBars
+    from realtime_stream.runtime.inbox import LostEvents
 
 __all__ = ["GapTracker"]
 
@@ -75,7 +75,7 @@ class GapTracker:
     ) -> None:
         """Open a hole for every key that was received or acknowledged."""
         self._whole = False
-        keys = dict.fromkeys(acknowledged)
+        keys = dict.fromkeys(sorted(acknowledged))  # so that reports are alike each time
         for channel, symbols in latest.items():
             keys.update(dict.fromkeys(Subscription(channel, symbol) for symbol in symbols))
         for key in keys:
@@ -118,13 +118,19 @@ class GapTracker:
             del self.open[key]
         return self._report("reconnect", at_ns, served) if served else None
 
-    def bars_dropped(self, at_ns: int, losses: Mapping[Subscription, LostBars]) -> Gap:
-        """Report bars that the inbox gave up."""
+    def bars_dropped(self, at_ns: int, losses: Mapping[Subscription, LostEvents]) -> Gap | None:
+        """Report bars that the inbox gave up; trades that it gave up are only counted."""
         holes = [
             _Hole(key, lost.received_ns, lost.first_ns, lost.last_ns, lost.count)
             for key, lost in losses.items()
+            if key.channel != "trades"
         ]
-        return self._report("overflow", at_ns, holes)
+        return self._report("overflow", at_ns, holes) if holes else None
+
+    def keep(self, gap: Gap) -> None:
+        """Keep a report that was made elsewhere."""
+        holes = [_Hole(Subscription(e.channel, e.symbol), gap.start_ns, None) for e in gap.entries]
+        self._report(gap.cause, gap.end_ns, holes)
 
     def gaps(self) -> tuple[Gap, ...]:
         """The reports so far (the newest 1000), with what has become known since."""

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from realtime_stream.clock import Clock
     from realtime_stream.market.models import MarketEvent
 
-__all__ = ["BarsDropped", "Inbox", "InboxCounts", "LostBars"]
+__all__ = ["EventsDropped", "Inbox", "InboxCounts", "LostEvents"]
 
 # Events up to which small frames are handed over together: with more of them the first waits longer
 # for the last to be decoded, with fewer each frame costs more.
@@ -26,8 +26,8 @@ _MAX_ERRORS = 1000  # reports of errors that may wait behind a stuck callback
 
 
 @dataclass(slots=True)
-class LostBars:
-    """What was given up of one series: how many bars, from when to when."""
+class LostEvents:
+    """What was given up of one (channel, symbol): how many events, from when to when."""
 
     first_ns: int
     last_ns: int
@@ -36,10 +36,10 @@ class LostBars:
 
 
 @dataclass(frozen=True, slots=True)
-class BarsDropped:
-    """Notice that compactions gave up bars; one such notice waits at a time."""
+class EventsDropped:
+    """Notice that compactions gave up bars or trades; one such notice waits at a time."""
 
-    losses: Mapping[Subscription, LostBars]
+    losses: Mapping[Subscription, LostEvents]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class InboxCounts:
     oldest: float | None
 
 
-_BARS_WERE_DROPPED = object()  # stands in the queue for what _losses holds when it is taken
+_EVENTS_WERE_DROPPED = object()  # stands in the queue for what _losses holds when it is taken
 
 
 class Inbox:
@@ -75,7 +75,7 @@ class Inbox:
         self._items: deque[object] = deque()
         self._waiting = 0
         self._errors = 0
-        self._losses: dict[Subscription, LostBars] = {}
+        self._losses: dict[Subscription, LostEvents] = {}
         self._consumer_waits = False
         self._taken = False  # whether the consumer is at a frame that it took
         self._received = 0
@@ -129,9 +129,9 @@ class Inbox:
                 return self._with_those_behind(item)
             if isinstance(item, ErrorEvent) and not item.fatal:
                 self._errors -= 1
-            elif item is _BARS_WERE_DROPPED:
+            elif item is _EVENTS_WERE_DROPPED:
                 losses, self._losses = self._losses, {}
-                return BarsDropped(losses)
+                return EventsDropped(losses)
             return item
 
     @property
@@ -190,17 +190,20 @@ class Inbox:
             item for item in self._items if not isinstance(item, Frame) or item.count
         )
         self._waiting = sum(frame.count for frame in frames)
-        for bar in overflow.bars:
-            self._note_lost(bar)
+        for event in overflow.missed:
+            self._note_lost(event)
         return overflow.dropped.total()
 
-    def _note_lost(self, bar: MarketEvent) -> None:
+    def _note_lost(self, event: MarketEvent) -> None:
         if not self._losses:
-            self._items.append(_BARS_WERE_DROPPED)
-        key = Subscription(bar.channel, bar.symbol)
+            self._items.appendleft(_EVENTS_WERE_DROPPED)  # what went was older than what stays
+        key = Subscription(event.channel, event.symbol)
         lost = self._losses.get(key)
         if lost is None:
-            self._losses[key] = LostBars(bar.timestamp_ns, bar.timestamp_ns, bar.received_ns)
+            self._losses[key] = LostEvents(
+                event.timestamp_ns, event.timestamp_ns, event.received_ns
+            )
         else:
-            lost.last_ns = bar.timestamp_ns
+            lost.first_ns = min(lost.first_ns, event.timestamp_ns)
+            lost.last_ns = max(lost.last_ns, event.timestamp_ns)
             lost.count += 1

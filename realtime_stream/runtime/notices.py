@@ -11,7 +11,13 @@ if TYPE_CHECKING:
     from realtime_stream.market.channels import Subscription
     from realtime_stream.ports import ConnectionEvent, DisconnectEvent
 
-__all__ = ["Question", "SessionLost", "SessionSettled", "SupervisorEnded"]
+__all__ = [
+    "Question",
+    "SessionLost",
+    "SessionSettled",
+    "SubscriptionsChanged",
+    "SupervisorEnded",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +50,11 @@ class Question:
     done: Callable[[], None]
     answer: object = None
     answered: bool = field(default=False)
+
+
+@dataclass(frozen=True, slots=True)
+class SubscriptionsChanged:
+    """Registrations or subscriptions are others than before."""
 
 
 @dataclass(frozen=True, slots=True)

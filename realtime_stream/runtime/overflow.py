@@ -21,6 +21,7 @@ _BARS: Final = frozenset({"bars", "updated_bars", "daily_bars"})
 _KEPT_LAST: Final = _BARS | {"statuses"}
 _TRADES: Final = frozenset({"trades"})
 _QUOTES: Final = frozenset({"quotes"})
+_MISSED: Final = _BARS | _TRADES
 
 
 class Frame(Struct, gc=False):
@@ -65,11 +66,11 @@ class Overflow:
 
     Attributes:
         dropped: Number of events, per (channel, cause); causes are ``conflated`` and ``overflow``.
-        bars: The bars among them, in order; each is a hole in a series and is reported as a gap.
+        missed: The bars and trades among them, in order: holes in series of bars.
     """
 
     dropped: Counter[tuple[str, str]] = field(default_factory=Counter)
-    bars: list[MarketEvent] = field(default_factory=list)
+    missed: list[MarketEvent] = field(default_factory=list)
 
 
 def decode_all(frames: Sequence[Frame]) -> int:
@@ -128,8 +129,8 @@ def _drop_oldest(
             if excess > 0 and event.channel in group:
                 excess -= 1
                 overflow.dropped[event.channel, "overflow"] += 1
-                if event.channel in _BARS:
-                    overflow.bars.append(event)
+                if event.channel in _MISSED:
+                    overflow.missed.append(event)
             else:
                 kept.append(event)
         frame.events = kept

@@ -7,7 +7,7 @@ import itertools
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from realtime_stream.errors import ConfigurationError, UnsupportedChannelError
 from realtime_stream.market.channels import (
@@ -17,14 +17,27 @@ from realtime_stream.market.channels import (
     validate_channel,
     validate_symbol,
 )
-from realtime_stream.market.models import MarketEvent, News
+from realtime_stream.market.models import Bar, MarketEvent, News
 from realtime_stream.runtime.home import Home
+from realtime_stream.runtime.series_spec import SeriesSpec, series_spec
+
+if TYPE_CHECKING:
+    from datetime import timedelta
 
 __all__ = ["LISTENERS", "Callback", "Registration", "Registry", "Routes", "callback_name"]
 
 Callback: TypeAlias = Callable[[Any], object]
 
-LISTENERS: Final = ("connect", "disconnect", "gap", "stale", "error", "state_change")
+LISTENERS: Final = (
+    "connect",
+    "disconnect",
+    "gap",
+    "backfill",
+    "rejected",
+    "stale",
+    "error",
+    "state_change",
+)
 _numbers: Final = itertools.count(1)
 _NONE: Final[tuple[Registration, ...]] = ()
 
@@ -53,10 +66,19 @@ class Registration:
     """
 
     def __init__(
-        self, channel: str, callback: Callback, symbols: frozenset[str], registry: Registry
+        self,
+        channel: str,
+        callback: Callback,
+        symbols: frozenset[str],
+        registry: Registry,
+        *,
+        series: SeriesSpec | None = None,
+        history: int | timedelta | None = None,
     ) -> None:
         """Made by the manager's ``on_*`` methods."""
         self.channel = channel
+        self.series = series
+        self.history = history
         self.symbols = symbols
         self.callback = callback
         self.name = callback_name(callback)
@@ -71,6 +93,11 @@ class Registration:
         """
         self._registry.remove(self)
 
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """What has to be subscribed to for it."""
+        return (self.channel,) if self.series is None else self.series.channels
+
     def __call__(self, event: object) -> object:
         """Call the callback."""
         return self.callback(event)
@@ -78,6 +105,29 @@ class Registration:
     def __repr__(self) -> str:
         """Channel and callback; no symbols, they are private."""
         return f"<Registration {self.channel} {self.name}>"
+
+
+@dataclass(slots=True)
+class SeriesRoutes:
+    """Who gets the bars of one series.
+
+    Attributes:
+        symbols: Registrations with symbols, per symbol.
+        for_all: Registrations that want every symbol.
+    """
+
+    symbols: dict[str, list[Registration]] = field(default_factory=dict)
+    for_all: list[Registration] = field(default_factory=list)
+
+    def of(self, bar: Bar) -> list[Registration]:
+        """The registrations that get ``bar``, in the order they were made."""
+        own = self.symbols.get(bar.symbol, ())
+        found = [each for each in (*own, *self.for_all) if each.channel == bar.channel]
+        return sorted(found, key=lambda registration: registration.number)
+
+    def wants(self, symbol: str) -> bool:
+        """Whether anybody wants bars of this symbol."""
+        return bool(self.for_all) or symbol in self.symbols
 
 
 @dataclass(slots=True)
@@ -90,6 +140,8 @@ class Routes:
         news: Registrations for news, per symbol.
         for_all: Registrations per channel that want every symbol.
         listeners: Registrations per kind of listener.
+        series: Who gets the bars of each series that is built here.
+        warm: Registrations that want a look-back before the first live bar, and their symbols.
         stale: Whether registrations have changed since.
     """
 
@@ -97,6 +149,8 @@ class Routes:
     news: dict[str, tuple[Registration, ...]] = field(default_factory=dict)
     for_all: dict[str, tuple[Registration, ...]] = field(default_factory=dict)
     listeners: dict[str, tuple[Registration, ...]] = field(default_factory=dict)
+    series: dict[SeriesSpec, SeriesRoutes] = field(default_factory=dict)
+    warm: tuple[tuple[Registration, frozenset[str]], ...] = ()
     stale: bool = False
 
     def of(self, event: MarketEvent) -> tuple[Registration, ...]:
@@ -133,6 +187,10 @@ class Registry:
         watchlist: Iterable[str],
         watchlist_channels: Iterable[str],
         on_change: Callable[[], None],
+        *,
+        has_history: bool = False,
+        aligned: str = "utc",
+        has_days: bool = True,
     ) -> None:
         """Start with the configured watchlist and no registrations.
 
@@ -141,7 +199,13 @@ class Registry:
             watchlist: Symbols that registrations without symbols stand for.
             watchlist_channels: Channels on which the watchlist is always wanted.
             on_change: Called, without a lock, after every change of what is wanted.
+            has_history: Whether registrations may ask for a look-back.
+            aligned: From where the intervals of bars are counted.
+            has_days: Whether the calendar tells days from each other.
         """
+        self._has_days = has_days
+        self._aligned = aligned
+        self._has_history = has_history
         self._on_change = on_change
         self._home = Home()
         self._market = market
@@ -163,8 +227,31 @@ class Registry:
                 routes = self._routes = self._picture()
         return routes
 
-    def add(self, channel: str, callback: Callback, symbols: Iterable[str]) -> Registration:
+    def series_of(self, timeframe: str, built_from: str | None, *, fill: bool) -> SeriesSpec | None:
+        """The series that has to be built for this timeframe; ``None`` if the feed has it.
+
+        Raises:
+            ConfigurationError: There is no such timeframe, or it cannot be built that way.
+        """
+        return series_spec(timeframe, built_from, fill=fill, channels=self._channels)
+
+    def add(
+        self,
+        channel: str,
+        callback: Callback,
+        symbols: Iterable[str],
+        *,
+        series: SeriesSpec | None = None,
+        history: int | timedelta | None = None,
+    ) -> Registration:
         """Register ``callback``; without symbols it stands for the watchlist.
+
+        Args:
+            channel: What it gets.
+            callback: What is called.
+            symbols: Of which symbols.
+            series: The series of bars it gets, if that is built here.
+            history: How much look-back it gets before the first live bar.
 
         Raises:
             ConfigurationError: The callback cannot be called, is a coroutine function, or the
@@ -173,14 +260,41 @@ class Registry:
             ForkedProcessError: In a forked child.
         """
         self._home.check()  # before any lock: in a forked child it may never be free
-        checked = self._check(channel, symbols) if channel not in LISTENERS else frozenset()
+        checked: frozenset[str] = frozenset()
+        if channel not in LISTENERS:
+            for source in (channel,) if series is None else series.channels:
+                checked = self._check(source, symbols)
         _check_callback(callback)
-        registration = Registration(channel, callback, checked, self)
+        if history is not None and not self._has_history:
+            msg = "history: none is configured; set backfill=('bars',) in StreamConfig"
+            raise ConfigurationError(msg)
+        self._check_bars(checked, series, history)
+        registration = Registration(
+            channel, callback, checked, self, series=series, history=history
+        )
         with self._lock:
             self._registrations.append(registration)
             self._rebuild()
         self._on_change()
         return registration
+
+    def _check_bars(
+        self,
+        symbols: frozenset[str],
+        series: SeriesSpec | None,
+        history: int | timedelta | None,
+    ) -> None:
+        if series is not None and series.timeframe == "1d" and not self._has_days:
+            msg = "timeframe: bars of a day need a calendar with day_of and session_of"
+            raise ConfigurationError(msg)
+        if history is None:
+            return
+        if ALL_SYMBOLS in symbols:
+            msg = "history: there is none of every symbol; name those that you want"
+            raise ConfigurationError(msg)
+        if series is not None and self._aligned == "session":
+            msg = "history: that of larger bars is aligned to UTC, and not to the session"
+            raise ConfigurationError(msg)
 
     def remove(self, registration: Registration) -> None:
         """Forget a registration; nothing happens if it is unknown."""
@@ -238,9 +352,10 @@ class Registry:
                 channel = registration.channel
                 if channel in LISTENERS:
                     continue
-                if not registration.symbols:
-                    channels.add(channel)
-                wanted |= {Subscription(channel, symbol) for symbol in registration.symbols}
+                for source in registration.channels:
+                    if not registration.symbols:
+                        channels.add(source)
+                    wanted |= {Subscription(source, symbol) for symbol in registration.symbols}
             wanted |= {Subscription(c, symbol) for c in channels for symbol in watchlist}
             return frozenset(wanted)
 
@@ -275,14 +390,22 @@ class Registry:
         listeners: dict[str, list[Registration]] = {}
         for_all: dict[str, list[Registration]] = {}
         by_symbol: dict[str, dict[str, list[Registration]]] = {}
+        series: dict[SeriesSpec, SeriesRoutes] = {}
+        warm: list[tuple[Registration, frozenset[str]]] = []
         for registration in self._registrations:
             channel = registration.channel
             if channel in LISTENERS:
                 listeners.setdefault(channel, []).append(registration)
                 continue
-            every = for_all.setdefault(channel, [])
-            symbols = by_symbol.setdefault(channel, {})
             wanted = registration.symbols or watchlist
+            if registration.history is not None:
+                warm.append((registration, wanted))
+            if registration.series is None:
+                every = for_all.setdefault(channel, [])
+                symbols = by_symbol.setdefault(channel, {})
+            else:
+                built = series.setdefault(registration.series, SeriesRoutes())
+                every, symbols = built.for_all, built.symbols
             if ALL_SYMBOLS in wanted:
                 every.append(registration)
                 continue
@@ -300,6 +423,8 @@ class Registry:
             news,
             {channel: tuple(every) for channel, every in for_all.items()},
             {kind: tuple(found) for kind, found in listeners.items()},
+            series,
+            tuple(warm),
         )
 
 

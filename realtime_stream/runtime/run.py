@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import sys
 import threading
 import time
@@ -11,19 +12,24 @@ from typing import TYPE_CHECKING, cast
 
 from realtime_stream.errors import CallbackExitError, StreamingError
 from realtime_stream.market.channels import CHANNELS
+from realtime_stream.market.validation import Validator
 from realtime_stream.ports import ErrorEvent, MarketDataProvider
 from realtime_stream.resilience.failures import Failure, SessionEnd, classify
-from realtime_stream.runtime.dispatcher import Dispatcher, Latest
+from realtime_stream.runtime.data_path import DataPath
 from realtime_stream.runtime.gaps import GapTracker
 from realtime_stream.runtime.guard import CallbackGuard
 from realtime_stream.runtime.home import Home
 from realtime_stream.runtime.inbox import Inbox
 from realtime_stream.runtime.lag import LagMeter
 from realtime_stream.runtime.log import EventLog
+from realtime_stream.runtime.lookback import LookBack
 from realtime_stream.runtime.monitor import Monitor
 from realtime_stream.runtime.notices import SupervisorEnded
+from realtime_stream.runtime.series import BuilderFactory, SeriesBoard
 from realtime_stream.runtime.session import SessionRecorder
 from realtime_stream.runtime.staleness import StalenessWatch
+from realtime_stream.runtime.storage import Storage
+from realtime_stream.runtime.stretch import HistoryMemory
 from realtime_stream.runtime.supervisor import GetSymbols, Supervisor
 
 if TYPE_CHECKING:
@@ -34,13 +40,22 @@ if TYPE_CHECKING:
     from realtime_stream.config import StreamConfig
     from realtime_stream.market.calendar import MarketCalendar
     from realtime_stream.market.models import Bar
+    from realtime_stream.ports import HistoryFactory, Sink
+    from realtime_stream.recording import Recorder
     from realtime_stream.resilience.circuit_breaker import ConnectionCircuitBreaker
+    from realtime_stream.runtime.dispatcher import Latest
     from realtime_stream.runtime.queues import EventQueues
     from realtime_stream.runtime.registry import Registry
     from realtime_stream.runtime.states import StateBoard
 
 __all__ = ["Memory", "Run", "Surroundings"]
 
+# Sinks get what is left of a stop's timeout after the half that delivery may take; or, when the run
+# has ended by itself, some seconds.
+_STORING_SHARE = 1.8
+_LEAST_STORING = 1.0
+_STORING_AFTER_FAILURE = 5.0
+_LEAST_RECORDING = 0.1
 _BEGIN_TIMEOUT = 0.5  # seconds within which a thread that was started begins to run
 
 
@@ -48,8 +63,13 @@ _BEGIN_TIMEOUT = 0.5  # seconds within which a thread that was started begins to
 class Memory:
     """What is known about the market: kept over a restart, forgotten at a fresh start."""
 
+    lookback: LookBack
+    series: SeriesBoard
+    validator: Validator
     latest: Latest = field(default_factory=lambda: {channel: {} for channel in CHANNELS})
     gaps: GapTracker = field(default_factory=GapTracker)
+
+    history: HistoryMemory = field(default_factory=HistoryMemory)
 
     def latest_bar(self, symbol: str) -> Bar | None:
         """The newest minute bar, in its updated form if one came."""
@@ -74,7 +94,23 @@ class Surroundings:
     calendar: MarketCalendar
     rng: random.Random
     get_symbols: GetSymbols | None = None
+    new_history: HistoryFactory | None = None
+    sinks: tuple[Sink, ...] = ()
+    recorder: Recorder | None = None
     home: Home = field(default_factory=Home)
+
+    def new_memory(self) -> Memory:
+        """Nothing is known yet."""
+        new_builder = BuilderFactory(
+            calendar=self.calendar,
+            alignment=self.config.bar_alignment,
+            grace_ns=int(self.config.bar_grace * 1e9),
+        )
+        return Memory(
+            LookBack(self.config.lookback),
+            SeriesBoard(new_builder),
+            Validator(self.config.validation, self.config.market),
+        )
 
 
 class Run:
@@ -105,6 +141,7 @@ class Run:
         self._abandoned = False
         self.started_at = clock.monotonic()
         self.ended_at: float | None = None
+        self._stored_by = math.inf  # until when sinks may write after the end, monotonic seconds
         self.guard = CallbackGuard(
             clock=clock,
             slow=config.slow_callback,
@@ -138,19 +175,19 @@ class Run:
             log=self.log,
             rng=around.rng,
         )
-        self.dispatcher = Dispatcher(
+        self.storage = Storage(around, self.inbox, self.log)
+        self.path = DataPath(
+            around=around,
+            memory=memory,
             inbox=self.inbox,
-            registry=around.registry,
             guard=self.guard,
-            gaps=memory.gaps,
-            queues=around.queues,
             lag=self.lag,
-            clock=clock,
-            data_clock=around.data_clock,
             log=self.log,
-            latest=memory.latest,
+            takers=self.storage.workers,
+            credentials=self.supervisor.credentials,
             on_callback_exit=self._on_callback_exit,
         )
+        self.dispatcher = self.path.dispatcher
         self.watch = StalenessWatch(
             around.calendar,
             stream_after=config.stale_after,
@@ -170,11 +207,14 @@ class Run:
             reconnect=self.supervisor.reconnect,
             log=self.log,
         )
-        self._threads = (
+        self._threads: tuple[threading.Thread, ...] = (
             self._thread("io", self._io),
             self._thread("dispatch", self._dispatch),
             self._thread("monitor", self.monitor.run),
         )
+        worker = self.path.worker
+        if worker is not None:
+            self._threads += (self._thread("backfill", worker.run),)
 
     def start(self) -> None:
         """Move the lifecycle to starting and start the threads.
@@ -186,6 +226,9 @@ class Run:
         self._board.begin(self.inbox.put, self.log)
         self._board.move_lifecycle("start", self.log)
         try:
+            self.storage.start()
+            if self._around.recorder is not None:
+                self._around.recorder.start()
             for thread in reversed(self._threads):  # io last: dispatch ends what it began
                 self._entered.append(thread)
                 thread.start()
@@ -202,7 +245,7 @@ class Run:
         """
         self._abandoned = True
         self.supervisor.stop()
-        self.monitor.stop()
+        self._stop_helpers()
         self.inbox.put(SupervisorEnded())  # io may never have begun; dispatch ends with this
         for thread in self._entered:
             self._begun[thread].wait(_BEGIN_TIMEOUT)
@@ -211,9 +254,11 @@ class Run:
 
     def request_stop(self, drain: float) -> None:
         """Ask the threads to end; deliver what waits for at most ``drain`` more seconds."""
-        self.dispatcher.drain_until(self._around.clock.monotonic() + drain)
-        self.monitor.stop()
+        now = self._around.clock.monotonic()
+        self.dispatcher.drain_until(now + drain)
+        self._stored_by = min(self._stored_by, now + max(drain * _STORING_SHARE, _LEAST_STORING))
         self.supervisor.stop()
+        self._stop_helpers()
 
     def join(self, timeout: float) -> bool:
         """Wait for the threads; tell whether they have ended."""
@@ -221,7 +266,13 @@ class Run:
         for thread in self._threads:
             if thread.is_alive():
                 thread.join(max(deadline - time.monotonic(), 0.0))
-        return not any(thread.is_alive() for thread in self._threads)
+        recorder = self._around.recorder
+        if self.finished.is_set():  # what is still alive was told to end, and lingers
+            remaining = max(deadline - time.monotonic(), 0.0)
+            self.storage.join(self._around.clock.monotonic() + remaining)
+            if recorder is not None:
+                recorder.join(max(deadline - time.monotonic(), 0.0))
+        return not self.writers() and not any(thread.is_alive() for thread in self._threads)
 
     def in_dispatch_thread(self) -> bool:
         """Whether the caller is a callback of this run."""
@@ -230,7 +281,12 @@ class Run:
     def threads(self) -> tuple[str, ...]:
         """Names of this run's threads that are alive, and of those its provider left behind."""
         own = tuple(thread.name for thread in self._threads if thread.is_alive())
-        return own + self.provider.lingering_threads()
+        return own + self.writers() + self.provider.lingering_threads()
+
+    def writers(self) -> tuple[str, ...]:
+        """Names of the threads that store and record and are alive."""
+        recorder = self._around.recorder
+        return self.storage.threads() + (() if recorder is None else recorder.threads())
 
     def _thread(self, role: str, target: Callable[[], None]) -> threading.Thread:
         begun = threading.Event()
@@ -275,6 +331,7 @@ class Run:
         completed = False
         try:
             self.dispatcher.run()
+            self._end_storage()
             self._finish()
             completed = True
         finally:
@@ -283,8 +340,15 @@ class Run:
             self.supervisor.stop()
             self._close()
 
-    def _close(self) -> None:
+    def _stop_helpers(self) -> None:
+        """Let those threads end that neither receive nor deliver."""
         self.monitor.stop()
+        if self.path.worker is not None:
+            self.path.worker.stop()
+
+    def _close(self) -> None:
+        self._stop_helpers()
+        self._end_storage()
         try:
             self._end_lifecycle()
         finally:
@@ -292,6 +356,17 @@ class Run:
             self.ended_at = self._around.clock.monotonic()
             self.finished.set()
             self._board.wake()
+
+    def _end_storage(self) -> None:
+        """Have what was delivered stored; what cannot be is on disk afterwards."""
+        latest = self._around.clock.monotonic() + _STORING_AFTER_FAILURE
+        recorder = self._around.recorder
+        if recorder is not None:
+            recorder.request_stop()
+        deadline = min(self._stored_by, latest)
+        self.storage.end(deadline)
+        if recorder is not None:
+            recorder.join(max(deadline - self._around.clock.monotonic(), _LEAST_RECORDING))
 
     def _finish(self) -> None:
         """Publish how the run ended; the last thing a callback hears is the final state."""

@@ -12,6 +12,7 @@ from realtime_stream.errors import StreamingError, SubscriptionRefusedError
 from realtime_stream.ports import (
     Acknowledged,
     Authenticated,
+    Checkpoint,
     Connected,
     ConnectionEvent,
     Control,
@@ -97,6 +98,7 @@ class SessionRecorder:
             Settled: self._on_settled,
             ServerReport: self._on_server_report,
             RejectedMessage: self._on_rejected,
+            Checkpoint: inbox.put,
         }
 
     def update(self, **changes: Any) -> None:  # checked by replace()

@@ -12,7 +12,7 @@ from realtime_stream.config import Credentials
 from realtime_stream.errors import AuthenticationError, ConfigurationError, StreamingError
 from realtime_stream.ports import DisconnectEvent, ErrorEvent, MarketDataProvider
 from realtime_stream.resilience.failures import Failure, FailureKind, SessionEnd, classify
-from realtime_stream.runtime.notices import Question, SessionLost
+from realtime_stream.runtime.notices import Question, SessionLost, SubscriptionsChanged
 from realtime_stream.runtime.registry import callback_name
 
 if TYPE_CHECKING:
@@ -91,8 +91,22 @@ class Supervisor:
             self._reason = (reason, connection_id)
             self._provider.end_session()
 
+    def credentials(self) -> Credentials:
+        """The key pair for a request beside the session: that of the last session.
+
+        Raises:
+            StreamingError: There is none.
+        """
+        if self._config.credentials is None:
+            return self._config.resolve_credentials()
+        if self._last_credentials is None:
+            msg = "the credentials callable has given no key pair yet"
+            raise AuthenticationError(msg)
+        return self._last_credentials
+
     def wanted_changed(self) -> None:
         """Tell the running session, or wake from idleness. Never blocks."""
+        self._inbox.put(SubscriptionsChanged())
         self._publish_wanted()
         self._wake.set()
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from realtime_stream.clock import FakeClock
 from realtime_stream.market.models import Bar, Imbalance, MarketEvent, Quote, Trade, TradingStatus
-from realtime_stream.runtime.inbox import BarsDropped, Inbox
+from realtime_stream.runtime.inbox import EventsDropped, Inbox
 from realtime_stream.runtime.overflow import Frame, compact
 
 if TYPE_CHECKING:
@@ -97,7 +97,9 @@ def test_only_what_is_worth_least_goes(shape: Shape, target: int) -> None:
     if overflowed & KEPT_LAST:
         assert not quotes
     kept = set(map(id, after))
-    assert overflow.bars == [e for e in before if e.channel in BARS and id(e) not in kept]
+    missed = BARS | {"trades"}
+    gone = [event for event in before if event.channel in missed and id(event) not in kept]
+    assert overflow.missed == sorted(gone, key=lambda event: event.channel != "trades")
 
 
 @settings(deadline=None)  # a busy machine is no failure
@@ -123,7 +125,7 @@ def test_the_inboxs_accounts_always_add_up(shape: Shape, capacity: int, takes: l
         item = inbox.get(0)
         if isinstance(item, Frame):
             taken.extend(item.events)
-        elif isinstance(item, BarsDropped):
+        elif isinstance(item, EventsDropped):
             announced.extend(lost.count for lost in item.losses.values())
         return item is not None
 
@@ -138,7 +140,8 @@ def test_the_inboxs_accounts_always_add_up(shape: Shape, capacity: int, takes: l
         pass
     counts = inbox.counts()
     assert counts.received == len(taken) + sum(counts.dropped.values())
-    assert sum(announced) == sum(n for (c, _), n in counts.dropped.items() if c in BARS)
+    missed = BARS | {"trades"}
+    assert sum(announced) == sum(n for (c, _), n in counts.dropped.items() if c in missed)
     for channel in KEPT_LAST | {"trades", "quotes"}:
         for symbol in "AB":
             own = [

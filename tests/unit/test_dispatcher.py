@@ -1,21 +1,26 @@
 from __future__ import annotations
 
+import random
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from realtime_stream.clock import FakeClock
+from realtime_stream.config import StreamConfig
+from realtime_stream.market.calendar import AlwaysOpen
 from realtime_stream.market.channels import CHANNELS, Subscription
 from realtime_stream.market.models import MarketEvent, Trade
 from realtime_stream.ports import ErrorEvent, Gap
-from realtime_stream.runtime.dispatcher import Dispatcher
-from realtime_stream.runtime.gaps import GapTracker
+from realtime_stream.resilience.circuit_breaker import ConnectionCircuitBreaker
+from realtime_stream.runtime.data_path import DataPath
 from realtime_stream.runtime.guard import CallbackGuard
-from realtime_stream.runtime.inbox import BarsDropped, Inbox, LostBars
+from realtime_stream.runtime.inbox import EventsDropped, Inbox, LostEvents
 from realtime_stream.runtime.lag import LagMeter
 from realtime_stream.runtime.log import EventLog
 from realtime_stream.runtime.notices import SessionLost, SupervisorEnded
 from realtime_stream.runtime.queues import EventQueues
 from realtime_stream.runtime.registry import Registry
+from realtime_stream.runtime.run import Surroundings
+from realtime_stream.runtime.states import StateBoard
 
 if TYPE_CHECKING:
     from realtime_stream.errors import CallbackExitError
@@ -35,7 +40,6 @@ class Setup:
         self.clock = FakeClock()
         self.inbox = Inbox(1000, self.clock)
         self.registry = Registry("stocks", (), (), lambda: None)
-        self.gaps = GapTracker()
         self.exits: list[CallbackExitError] = []
         log = EventLog("test")
         self.guard = CallbackGuard(
@@ -46,19 +50,32 @@ class Setup:
             on_error=lambda _: None,
             log=log,
         )
-        self.dispatcher = Dispatcher(
-            inbox=self.inbox,
+        config = StreamConfig(api_key="k", secret_key="s")
+        around = Surroundings(
+            name="test",
+            config=config,
             registry=self.registry,
-            guard=self.guard,
-            gaps=self.gaps,
+            board=StateBoard(),
+            breaker=ConnectionCircuitBreaker(config.breaker, clock=self.clock),
             queues=EventQueues(),
-            lag=LagMeter(1.0),
             clock=self.clock,
             data_clock=self.clock,
-            log=log,
-            latest={channel: {} for channel in CHANNELS},
-            on_callback_exit=self.exits.append,
+            calendar=AlwaysOpen(),
+            rng=random.Random(1),  # noqa: S311  # jitter, not cryptography
         )
+        memory = around.new_memory()
+        self.gaps = memory.gaps
+        self.dispatcher = DataPath(
+            around=around,
+            memory=memory,
+            inbox=self.inbox,
+            guard=self.guard,
+            lag=LagMeter(1.0),
+            log=log,
+            takers=(),
+            credentials=config.resolve_credentials,
+            on_callback_exit=self.exits.append,
+        ).dispatcher
 
     def run(self) -> None:
         self.inbox.put(SupervisorEnded())
@@ -75,7 +92,7 @@ def test_after_an_exit_the_books_are_kept_and_nobody_is_called() -> None:
     setup.registry.add("gap", told.append, ())
     setup.inbox.put_frame([trade(1), trade(2)], 0)
     setup.inbox.put_frame([trade(3)], 0)
-    setup.inbox.put(BarsDropped({Subscription("bars", "AAPL"): LostBars(1, 2, 3, 2)}))
+    setup.inbox.put(EventsDropped({Subscription("bars", "AAPL"): LostEvents(1, 2, 3, 2)}))
     setup.inbox.put(SessionLost(5, frozenset({AAPL}), None))
     setup.run()
     assert len(setup.exits) == 1

@@ -8,7 +8,7 @@ import pytest
 from realtime_stream.clock import FakeClock
 from realtime_stream.market.models import Bar, MarketEvent, Trade
 from realtime_stream.ports import ErrorEvent
-from realtime_stream.runtime.inbox import BarsDropped, Inbox
+from realtime_stream.runtime.inbox import EventsDropped, Inbox
 from realtime_stream.runtime.overflow import Frame
 
 MAX_ERRORS = 1000
@@ -87,7 +87,9 @@ def test_one_event_more_shortens_it_to_half() -> None:
     counts = inbox.counts()
     assert counts.dropped == {("trades", "overflow"): 3}
     assert (counts.received, counts.waiting) == (5, 2)
-    assert shown(take_all(inbox)) == ["kept", [4, 5]]
+    announced, *rest = take_all(inbox)  # before what stays: what went was older
+    assert isinstance(announced, EventsDropped)
+    assert shown(rest) == ["kept", [4, 5]]
 
 
 def test_dropped_bars_are_announced_once_with_what_they_add_up_to() -> None:
@@ -95,12 +97,12 @@ def test_dropped_bars_are_announced_once_with_what_they_add_up_to() -> None:
     inbox.put_frame(bars(1, 2, 3), 0)
     inbox.put_frame(bars(4, 5), 0)
     items = take_all(inbox)
-    (announced,) = [item for item in items if isinstance(item, BarsDropped)]
+    (announced,) = [item for item in items if isinstance(item, EventsDropped)]
     (lost,) = announced.losses.values()
     assert (lost.first_ns, lost.last_ns, lost.count) == (1, 4, 4)
     assert [item for item in shown(items) if isinstance(item, list)] == [[5]]
     inbox.put_frame(bars(6, 7, 8), 0)  # what was told is not told again
-    again = [item for item in take_all(inbox) if isinstance(item, BarsDropped)]
+    again = [item for item in take_all(inbox) if isinstance(item, EventsDropped)]
     assert [loss.count for loss in again[0].losses.values()] == [2]
 
 

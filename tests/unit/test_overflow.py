@@ -52,7 +52,7 @@ def test_nothing_is_dropped_when_it_fits() -> None:
     waiting = frames([trade(1), bar(2)], [quote(3)])
     overflow = compact(waiting, 3)
     assert stamps(waiting) == [[1, 2], [3]]
-    assert (dict(overflow.dropped), overflow.bars) == ({}, [])
+    assert (dict(overflow.dropped), overflow.missed) == ({}, [])
 
 
 def test_each_symbol_keeps_its_newest_quote_in_its_own_place() -> None:
@@ -97,7 +97,7 @@ def test_dropped_bars_are_handed_over_in_order() -> None:
     gone = [bar(1), bar(2, kind="updated"), bar(4, kind="daily")]
     waiting = frames([gone[0], gone[1]], [status(3), gone[2]], [bar(5)])
     overflow = compact(waiting, 1)
-    assert overflow.bars == gone
+    assert overflow.missed == gone
     assert dict(overflow.dropped) == {
         ("bars", "overflow"): 1,
         ("updated_bars", "overflow"): 1,

@@ -1,0 +1,153 @@
+"""Stretches of time that history is to fill, and the jobs that fetch them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, Literal
+
+if TYPE_CHECKING:
+    from realtime_stream.runtime.history_worker import HistoryJob
+
+__all__ = ["MINUTE_NS", "BackfillSettings", "HistoryMemory", "Stretch", "minute_of"]
+
+MINUTE_NS: Final = 60 * 10**9
+
+# How much earlier than the last frame something may have happened that was lost with the
+# connection. An updated bar comes half a minute after its minute's end, a trade may be reported
+# 10 s late; the rest is for the difference between the clocks.
+_BARS_BEFORE_NS: Final = 95 * 10**9
+_TRADES_BEFORE_NS: Final = 15 * 10**9
+_CLOCKS_DIFFER_NS: Final = 5 * 10**9
+
+
+def minute_of(timestamp_ns: int) -> int:
+    """The start of the minute that a moment is in."""
+    return timestamp_ns - timestamp_ns % MINUTE_NS
+
+
+@dataclass(frozen=True, slots=True)
+class BackfillSettings:
+    """What is filled, and how long is waited for it.
+
+    Attributes:
+        channels: Channels that are filled.
+        hold: Seconds of real time that live bars wait for older ones.
+        hold_bars: How many of a symbol may wait.
+        deadline: Seconds of real time after which a stretch is given up.
+        lag_ns: Data time after the end of a minute by which history has its bar.
+    """
+
+    channels: frozenset[str]
+    hold: float
+    hold_bars: int
+    deadline: float
+    lag_ns: int
+
+
+@dataclass(slots=True, eq=False)
+class Stretch:
+    """A gap of one (channel, symbol).
+
+    Attributes:
+        channel: ``bars`` or ``trades``.
+        symbol: Symbol.
+        lost_ns: From when on something may be missing.
+        start_ns: From when on history is asked.
+        whole_ns: When the connection was whole again; ``None`` before.
+        held_until: Until when live bars wait, monotonic seconds.
+        holding: Whether they do.
+        give_up_at: When it is given up, monotonic seconds.
+        job: The fetch whose end decides.
+        newest_ns: Start of the newest event that history has had.
+        fetched: How many events it has had.
+        delivered: How many of them were news.
+        failures: Failed fetches in a row.
+        problem: Why the last one failed.
+        fetches: Answers it has had.
+        known: Starts of the bars, or ids of the trades, that history has brought for it.
+    """
+
+    channel: Literal["bars", "trades"]
+    symbol: str
+    lost_ns: int
+    start_ns: int
+    whole_ns: int | None = None
+    held_until: float = math.inf
+    holding: bool = True
+    give_up_at: float = math.inf
+    job: HistoryJob | None = None
+    newest_ns: int = 0
+    fetched: int = 0
+    delivered: int = 0
+    failures: int = 0
+    problem: str = ""
+    fetches: int = 0
+    known: set[object] = field(default_factory=set)
+
+    @classmethod
+    def lost_at(
+        cls, channel: Literal["bars", "trades"], symbol: str, at_ns: int, *, watched: bool
+    ) -> Stretch:
+        """A stretch that begins with the loss of a connection.
+
+        Args:
+            channel: ``bars`` or ``trades``.
+            symbol: Symbol.
+            at_ns: When the last frame was received.
+            watched: Whether events of it had come before; otherwise nothing older is wanted.
+        """
+        if channel == "trades":
+            return cls(channel, symbol, at_ns, at_ns - (_TRADES_BEFORE_NS if watched else 0))
+        return cls(channel, symbol, at_ns, minute_of(at_ns - (_BARS_BEFORE_NS if watched else 0)))
+
+    @property
+    def needed_until_ns(self) -> int:
+        """What happened before comes from history; what comes after it, live."""
+        whole_ns = self.lost_ns if self.whole_ns is None else self.whole_ns
+        return minute_of(whole_ns + _CLOCKS_DIFFER_NS) if self.channel == "bars" else whole_ns
+
+    def is_complete(self, asked_ns: int, lag_ns: int, first_live_ns: int | None) -> bool:
+        """Whether an answer has all there will be.
+
+        Args:
+            asked_ns: When it was asked for.
+            lag_ns: By when history has what happened.
+            first_live_ns: Start of the oldest live bar that waits, if one does.
+        """
+        needed_ns = self.needed_until_ns
+        if asked_ns >= needed_ns + lag_ns:
+            return True
+        if self.channel == "trades":
+            return self.newest_ns >= needed_ns
+        last_ns = needed_ns - MINUTE_NS
+        if first_live_ns is not None:
+            last_ns = min(last_ns, first_live_ns - MINUTE_NS)
+        return self.newest_ns >= last_ns
+
+    def begin_at(self, end_ns: int) -> None:
+        """Everything before ``end_ns`` is there: ask from a little before it."""
+        if self.channel == "trades":
+            self.start_ns = max(self.start_ns, end_ns - _TRADES_BEFORE_NS)
+        else:
+            self.start_ns = max(self.start_ns, minute_of(end_ns - _BARS_BEFORE_NS))
+
+    def widen(self, start_ns: int, end_ns: int) -> None:
+        """More is missing: what was lost from ``start_ns`` to ``end_ns``."""
+        self.lost_ns = min(self.lost_ns, start_ns)
+        self.start_ns = min(self.start_ns, start_ns)
+        if self.whole_ns is not None:
+            self.whole_ns = max(self.whole_ns, end_ns)
+
+
+@dataclass(slots=True)
+class HistoryMemory:
+    """What outlives a run: kept over a restart, forgotten at a fresh start.
+
+    Attributes:
+        stretches: What is still to be filled, by channel and symbol.
+        warmed: Which (registration, symbol) have had their look-back.
+    """
+
+    stretches: dict[tuple[str, str], Stretch] = field(default_factory=dict)
+    warmed: set[tuple[int, str]] = field(default_factory=set)
