@@ -31,7 +31,7 @@ demo: $(VENV)/.core
 	$(BIN)/realtime-stream demo
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest -q --cov --cov-report=term
+	$(BIN)/python -m pytest -q --numprocesses=auto --cov --cov-report=term
 
 # Twenty times, each in another order; a failure names the round, and so the seed.
 stress: $(VENV)/.test
@@ -95,7 +95,7 @@ $(VENV)/.python:
 	@touch $@
 
 $(VENV)/.core: $(VENV)/.python $(METADATA)
-	$(PIP) --editable .
+	$(PIP) --editable '.[sql]'
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.python $(METADATA)

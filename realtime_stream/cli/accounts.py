@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from realtime_stream.ports import Gap, Status
 
 __all__ = ["Accounts", "Sent", "balance", "read_ledger"]
+
+_OUR_NAMES: Final = {"updatedBars": "updated_bars", "dailyBars": "daily_bars"}  # of the wire's
 
 
 class Sent(msgspec.Struct, frozen=True):
@@ -35,19 +37,31 @@ class Sent(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Accounts:
-    """Where every message that was sent has gone; it adds up when both sides are equal."""
+    """Where every message that was sent has gone; it adds up when both sides are equal.
+
+    Attributes:
+        sent: Messages that the exchange published.
+        delivered: Those that came to the callbacks.
+        in_gaps: Those whose time lies in a gap that was reported.
+        dropped: Those that a full inbox gave up.
+        rejected: Those that could not be understood, or cannot be true.
+        superseded: Bars that history had brought before.
+        undelivered: Those that waited when the time to stop was over.
+    """
 
     sent: int
     delivered: int
     in_gaps: int
     dropped: int
     rejected: int
+    superseded: int
     undelivered: int
 
     @property
     def accounted(self) -> int:
         """The right-hand side."""
-        return self.delivered + self.in_gaps + self.dropped + self.rejected + self.undelivered
+        told = self.delivered + self.in_gaps + self.superseded
+        return told + self.dropped + self.rejected + self.undelivered
 
     @property
     def add_up(self) -> bool:
@@ -62,7 +76,11 @@ def read_ledger(path: Path) -> list[Sent]:
         OSError: The file cannot be read.
         msgspec.MsgspecError: A line is not a ledger entry.
     """
-    return [msgspec.json.decode(line, type=Sent) for line in path.read_bytes().splitlines()]
+    entries = (msgspec.json.decode(line, type=Sent) for line in path.read_bytes().splitlines())
+    return [
+        msgspec.structs.replace(entry, channel=_OUR_NAMES.get(entry.channel, entry.channel))
+        for entry in entries
+    ]
 
 
 def balance(sent: Iterable[Sent], gaps: Iterable[Gap], status: Status) -> Accounts:
@@ -91,6 +109,7 @@ def balance(sent: Iterable[Sent], gaps: Iterable[Gap], status: Status) -> Accoun
         delivered=sum(status.delivered.values()),
         in_gaps=in_gaps,
         dropped=sum(status.dropped.values()),
-        rejected=status.rejected,
+        rejected=status.rejected + status.invalid,
+        superseded=status.backfill.superseded,
         undelivered=status.undelivered,
     )

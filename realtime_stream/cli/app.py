@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Annotated, Any, Final, NoReturn
 
 import typer
 
 from realtime_stream import __version__
+from realtime_stream.cli.backfill import BackfillOptions, parse_moment, run_backfill
 from realtime_stream.cli.check import EXIT_CODES, CheckOptions, run_check
 from realtime_stream.cli.demo import run_demo
+from realtime_stream.cli.record import RecordOptions, run_record
+from realtime_stream.cli.replay import ReplayOptions, parse_speed, run_replay
+from realtime_stream.cli.replay_dead_letters import run_replay_dead_letters
 from realtime_stream.cli.run import RunOptions, run_watch
+from realtime_stream.cli.store import open_sql_sink
 from realtime_stream.config import StreamConfig
 from realtime_stream.errors import InvalidSymbolError, StreamingError
 from realtime_stream.market.channels import MARKETS, validate_symbol
@@ -105,6 +111,17 @@ def run(  # noqa: PLR0917  # typer reads the options from the parameters
     ] = None,
     *,
     quiet: Annotated[bool, typer.Option(help="Print final figures only.")] = False,
+    timeframe: Annotated[
+        list[str] | None,
+        typer.Option(help="Bars to build besides, such as 5m; may be given several times."),
+    ] = None,
+    store: Annotated[
+        str | None, typer.Option(help="Database for bars, such as sqlite:///bars.db.")
+    ] = None,
+    backfill_gaps: Annotated[
+        bool, typer.Option("--backfill", help="Fill gaps in bars from history.")
+    ] = False,
+    history_url: Annotated[str | None, typer.Option(help="Base URL of the history.")] = None,
 ) -> None:
     """Watch symbols until stopped (SIGINT, SIGTERM or --duration), then print figures.
 
@@ -113,8 +130,124 @@ def run(  # noqa: PLR0917  # typer reads the options from the parameters
     """
     given = _settings(market, feed, url)
     given |= _watchlist(market, symbols, watchlist_file, channel)
+    given |= {"history_url": history_url, "backfill": ("bars",) if backfill_gaps else ()}
     try:
-        code = run_watch(RunOptions(StreamConfig(**given), duration, quiet=quiet))
+        options = RunOptions(
+            StreamConfig(**given),
+            duration,
+            quiet=quiet,
+            timeframes=tuple(timeframe or ()),
+            store=store,
+        )
+        code = run_watch(options)
+    except StreamingError as exc:
+        _fail(str(exc))
+    raise typer.Exit(code)
+
+
+@app.command()
+def backfill(  # noqa: PLR0917  # typer reads the options from the parameters
+    start: Annotated[str, typer.Option(help="First moment: a date, or a time in ISO form; UTC.")],
+    store: Annotated[str, typer.Option(help="Database, such as sqlite:///bars.db.")],
+    end: Annotated[
+        str | None,
+        typer.Option(help="The moment after the last; by default, the end of the last whole bar."),
+    ] = None,
+    symbols: Annotated[
+        str | None, typer.Option("--symbols", "-s", help="Comma-separated symbols.")
+    ] = None,
+    watchlist_file: Annotated[
+        Path | None,
+        typer.Option(help="File with one symbol a line.", exists=True, dir_okay=False),
+    ] = None,
+    timeframe: Annotated[str, typer.Option(help="Of the bars: 1m to 12h, or 1d.")] = "1m",
+    market: Annotated[str, typer.Option(help="stocks or crypto.")] = "stocks",
+    feed: Annotated[str | None, typer.Option(help="Feed of the market.")] = None,
+    history_url: Annotated[str | None, typer.Option(help="Base URL of the history.")] = None,
+) -> None:
+    """Fetch past bars into a database and show how far it is."""
+    given = _settings(market, feed, None)
+    given |= _watchlist(market, symbols, watchlist_file, None)
+    given |= {"history_url": history_url}
+    try:
+        moments = parse_moment(start), None if end is None else parse_moment(end)
+    except ValueError as exc:
+        _fail(f"start and end: {exc}")
+    try:
+        code = run_backfill(BackfillOptions(StreamConfig(**given), *moments, timeframe, store))
+    except StreamingError as exc:
+        _fail(str(exc))
+    raise typer.Exit(code)
+
+
+@app.command()
+def record(  # noqa: PLR0917  # typer reads the options from the parameters
+    out: Annotated[Path, typer.Option(help="Folder of the recording.", file_okay=False)],
+    symbols: Annotated[
+        str | None, typer.Option("--symbols", "-s", help="Comma-separated symbols.")
+    ] = None,
+    watchlist_file: Annotated[
+        Path | None,
+        typer.Option(help="File with one symbol a line.", exists=True, dir_okay=False),
+    ] = None,
+    channel: Annotated[
+        list[str] | None, typer.Option(help="Channel to record; may be given several times.")
+    ] = None,
+    market: Annotated[str, typer.Option(help="stocks, crypto, options or news.")] = "stocks",
+    feed: Annotated[str | None, typer.Option(help="Feed of the market.")] = None,
+    url: Annotated[str | None, typer.Option(help="Whole WebSocket URL instead.")] = None,
+    duration: Annotated[
+        float | None, typer.Option(help="Stop after so many seconds.", min=0)
+    ] = None,
+    *,
+    quiet: Annotated[bool, typer.Option(help="Print final figures only.")] = False,
+) -> None:
+    """Watch symbols like `run`, and keep every frame received for a replay."""
+    given = _settings(market, feed, url)
+    given |= _watchlist(market, symbols, watchlist_file, channel)
+    try:
+        code = run_record(RecordOptions(StreamConfig(**given), out, duration, quiet=quiet))
+    except StreamingError as exc:
+        _fail(str(exc))
+    raise typer.Exit(code)
+
+
+@app.command()
+def replay(
+    recording: Annotated[Path, typer.Argument(help="Folder of the recording.", exists=True)],
+    speed: Annotated[str, typer.Option(help="Recorded seconds per second, or max.")] = "max",
+    log: Annotated[
+        Path | None, typer.Option(help="Write what is delivered here, as JSON Lines.")
+    ] = None,
+    timeframe: Annotated[
+        list[str] | None,
+        typer.Option(help="Bars to build besides, such as 5m; may be given several times."),
+    ] = None,
+    *,
+    quiet: Annotated[bool, typer.Option(help="Print final figures only.")] = False,
+) -> None:
+    """Play a recording through the same machinery; the same recording gives the same log."""
+    try:
+        options = ReplayOptions(
+            recording, parse_speed(speed), log, tuple(timeframe or ()), quiet=quiet
+        )
+        code = run_replay(options)
+    except ValueError as exc:
+        _fail(str(exc) if isinstance(exc, StreamingError) else f"speed: {exc}")
+    except StreamingError as exc:
+        _fail(str(exc))
+    raise typer.Exit(code)
+
+
+@app.command(name="replay-dead-letters")
+def replay_dead_letters(
+    file: Annotated[Path, typer.Argument(help="Dead-letter file, or spool folder.")],
+    store: Annotated[str, typer.Option(help="Database, such as sqlite:///bars.db.")],
+) -> None:
+    """Load bars that could not be stored into a database; what is refused again stays."""
+    try:
+        with contextlib.closing(open_sql_sink(store)) as sink:
+            code = run_replay_dead_letters(file, sink)
     except StreamingError as exc:
         _fail(str(exc))
     raise typer.Exit(code)
@@ -178,6 +311,10 @@ def simulate(  # noqa: PLR0917  # typer reads the options from the parameters
     ledger: Annotated[
         Path | None, typer.Option(help="Write every published message here at the end.")
     ] = None,
+    start: Annotated[
+        str | None,
+        typer.Option(help="Market time of the first message, in ISO form; as late as may be."),
+    ] = None,
     linger: Annotated[
         float | None, typer.Option(help="Seconds to stay up after the last message.", min=0)
     ] = None,
@@ -197,7 +334,12 @@ def simulate(  # noqa: PLR0917  # typer reads the options from the parameters
         names = tuple(validate_symbol(symbol, market) for symbol in _symbols(symbols))
     except InvalidSymbolError as exc:
         _fail(f"symbols: {exc}")
+    try:
+        begin = None if start is None else parse_moment(start)
+    except ValueError as exc:
+        _fail(f"start: {exc}")
     options = SimulateOptions(
+        start=begin,
         host=host,
         port=port,
         seed=seed,

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.live import Live
 
 from realtime_stream.cli.accounts import Accounts, Sent, balance, read_ledger
+from realtime_stream.cli.demo_store import DemoStore
 from realtime_stream.cli.exchange import Exchange
 from realtime_stream.cli.show import live_table, plain_line, print_summary
 from realtime_stream.clock import ScaledClock, SystemClock
@@ -31,11 +32,14 @@ if TYPE_CHECKING:
 __all__ = ["Result", "run_demo"]
 
 _SYMBOLS: Final = ("AAPL", "MSFT", "SPY")
-_WATCHED: Final = frozenset({"bars", "quotes", "trades"})
+_WATCHED: Final = frozenset({"bars", "updated_bars", "quotes", "trades"})
 _SPEED: Final = 120.0  # market seconds per second: a bar every half second
 _OUTAGE: Final = 1.0  # seconds
 _TICK: Final = 0.25  # seconds between two turns of the bot's loop
 _SETTLE: Final = 3.0  # seconds for the last messages to arrive
+# Market seconds: at this speed a twentieth of a second is six of them.
+_HISTORY_LAG: Final = 30.0
+_BAR_GRACE: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +51,8 @@ class Result:
     reconnects: int
     stop_seconds: float
     bars_seen: int
+    larger_bars: int
+    stored: str
 
     @property
     def good(self) -> bool:
@@ -60,12 +66,17 @@ class _Bot:
     def __init__(self, manager: RealTimeStreamManager) -> None:
         self.manager = manager
         self.bars_seen = 0
+        self.larger_bars = 0
         manager.on_bar(self.on_bar, *_SYMBOLS)
+        manager.on_bar(self.on_larger_bar, *_SYMBOLS, timeframe="5m")
         manager.subscribe("quotes", *_SYMBOLS)
         manager.subscribe("trades", *_SYMBOLS)
 
     def on_bar(self, _: Bar) -> None:
         self.bars_seen += 1
+
+    def on_larger_bar(self, _: Bar) -> None:
+        self.larger_bars += 1
 
 
 def run_demo(seconds: float) -> int:
@@ -78,10 +89,11 @@ def run_demo(seconds: float) -> int:
             *("--port", "0", "--symbols", ",".join(_SYMBOLS), "--minutes", str(minutes)),
             *("--speed", str(_SPEED), "--drop-after", str(seconds / 2), "--outage", str(_OUTAGE)),
             *("--ledger", str(ledger), "--wait-for-client"),
+            *("--start", datetime.now(UTC).isoformat()),
         )
         console.print("starting a simulated exchange; no account needed")
         with Exchange(*arguments) as exchange:
-            result = _play(console, exchange, ledger, request)
+            result = _play(console, exchange, Path(folder), request)
     if result is None:
         console.print("interrupted")
         return 130
@@ -89,26 +101,35 @@ def run_demo(seconds: float) -> int:
 
 
 def _play(
-    console: Console, exchange: Exchange, ledger: Path, request: ShutdownRequest
+    console: Console, exchange: Exchange, folder: Path, request: ShutdownRequest
 ) -> Result | None:
     listening = exchange.expect("listening")
+    ledger = folder / "ledger.jsonl"
     config = StreamConfig(
         url=str(listening["url"]),
         api_key=SIMULATOR_KEY,
         secret_key=SIMULATOR_SECRET,
         watchlist_channels=(),
         name="demo",
+        history_url=str(listening["rest_url"]),
+        backfill=("bars",),
+        history_lag=_HISTORY_LAG,
+        bar_grace=_BAR_GRACE,
+        spool=folder / "spool",
         # Without jitter: an unlucky draw could open the breaker within the short outage.
         reconnect=ReconnectPolicy(initial=0.5, maximum=2.0, jitter=False),
     )
-    manager = RealTimeStreamManager(config, data_clock=ScaledClock(datetime.now(UTC), _SPEED))
+    store = DemoStore(folder / "bars.db")
+    manager = RealTimeStreamManager(
+        config, data_clock=ScaledClock(datetime.now(UTC), _SPEED), sinks=store.sinks
+    )
     manager.on_disconnect(lambda event: _print_disconnect(console, event))
     bot = _Bot(manager)
     manager.start(timeout=10)
     try:
         if not _loop(console, exchange, bot, request):
             return None
-        # Daily and updated bars are published too, but this bot does not watch them.
+        # Daily bars are published too, but this bot does not watch them.
         sent = [message for message in read_ledger(ledger) if message.channel in _WATCHED]
         _await_last(manager, sent)
     finally:
@@ -118,7 +139,15 @@ def _play(
         stop_seconds = clock.monotonic() - began
     status = manager.status()
     accounts = balance(sent, manager.gaps(), status)
-    result = Result(status, accounts, status.sessions - 1, stop_seconds, bot.bars_seen)
+    result = Result(
+        status,
+        accounts,
+        reconnects=status.sessions - 1,
+        stop_seconds=stop_seconds,
+        bars_seen=bot.bars_seen,
+        larger_bars=bot.larger_bars,
+        stored=store.read_back(_SYMBOLS),
+    )
     print_summary(console, result, manager.gaps())
     return result
 
@@ -165,4 +194,5 @@ def _has(manager: RealTimeStreamManager, last: dict[tuple[str, str], int]) -> bo
     return all(
         (event := newest[channel](symbol)) is not None and event.timestamp_ns >= t_ns
         for (channel, symbol), t_ns in last.items()
+        if channel in newest  # updated bars come long before the last quote
     )

@@ -60,8 +60,12 @@ def print_summary(console: Console, result: Result, gaps: Sequence[Gap]) -> None
             for gap in gaps
         ),
         f"  accounts              sent {accounts.sent} = delivered {accounts.delivered}"
-        f" + in gaps {accounts.in_gaps} + dropped {accounts.dropped}"
-        f" + rejected {accounts.rejected} + undelivered {accounts.undelivered}: {verdict}",
+        f" + in gaps {accounts.in_gaps} + superseded {accounts.superseded}"
+        f" + dropped {accounts.dropped} + rejected {accounts.rejected}"
+        f" + undelivered {accounts.undelivered}: {verdict}",
+        f"  history               {result.status.backfill.bars} bars of the gap were filled in",
+        f"  five-minute bars      {result.larger_bars} built here",
+        f"  store                 {result.stored}",
         f"  highest lag           {status.lag.highest * 1000:.1f} ms from socket to callback",
         f"  stopped in            {result.stop_seconds:.3f} s",
     ]

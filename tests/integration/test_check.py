@@ -527,7 +527,8 @@ def test_wrong_keys(simulator: AlpacaSimulator) -> None:
 def test_a_server_that_shows_the_keys_is_not_repeated(simulator: AlpacaSimulator) -> None:
     simulator.faults.refuse_auth(402, f"no such pair: {KEY}/{SECRET}")
     found = check(simulator.url())
-    assert f"no such pair: {'*' * len(KEY)}/{'*' * len(SECRET)}" in found.text
+    assert "no such pair: ***/***" in found.text
+    assert SECRET not in found.text
 
 
 def test_a_connection_that_is_taken(simulator: AlpacaSimulator, new_manager: NewManager) -> None:
