@@ -21,7 +21,7 @@ import subprocess
 import sys
 import textwrap
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
 
@@ -159,7 +159,7 @@ def test_python_runs(page: Path, tmp_path: Path) -> None:
     session = SyntheticSession(
         7,
         _SYMBOLS.get(market, _STOCKS),
-        start=datetime.now(UTC),
+        start=datetime.now(UTC) - timedelta(minutes=384),  # market time must not run ahead of ours
         minutes=390,
         quotes_per_minute=120,
         trades_per_minute=30,

@@ -26,6 +26,8 @@ from realtime_stream import (
 from tests.integration import conftest as integration
 from tests.support import Recorder, bar, quote
 
+MIDNIGHT_NS = 1_789_963_200_000_000_000  # of the day in New York that the bars below are of
+
 if TYPE_CHECKING:
     from realtime_stream.simulator import AlpacaSimulator
     from tests.integration.conftest import NewManager
@@ -109,11 +111,11 @@ def test_complaint_surprises_about_bars(
     manager.on_daily_bar(daily, "AAPL")
     manager.start()
     simulator.publish(bar(n=0))
-    simulator.publish(bar(n=0, T="u", v=300), bar(n=0, T="d", v=9000))
+    simulator.publish(bar(n=0, T="u", v=300), bar(n=0, T="d", v=9000, t=MIDNIGHT_NS))
     simulator.publish(bar(n=2))  # nothing was traded in the minute between
     minute.wait_for(2)
     first, second = minute.items
-    assert (first.timestamp.second, first.timeframe, first.bar_kind) == (0, "1m", "minute")
+    assert (first.timestamp.second, first.timeframe, first.bar_kind) == (0, "1m", "regular")
     assert second.timestamp_ns - first.timestamp_ns == 120 * 10**9
     (late,) = updated.wait_for()
     assert (late.timestamp_ns, late.volume) == (first.timestamp_ns, Decimal(300))

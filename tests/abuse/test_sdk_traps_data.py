@@ -137,11 +137,11 @@ def test_trap_12_every_nanosecond_and_digit_arrives(
     quotes = Recorder[Quote]()
     manager.on_quote(quotes, "AAPL")
     manager.start()
-    simulator.publish(quote(t=last_ns, bp=0.1, ap=1e-9))
+    simulator.publish(quote(t=last_ns, bp=1e-9, ap=0.1))
     event = quotes.wait_for()[0]
     assert event.timestamp_ns == last_ns
     assert event.timestamp == datetime(2026, 9, 21, 14, 13, 20, 999_999, tzinfo=UTC)
-    assert (event.bid_price, event.ask_price) == (Decimal("0.1"), Decimal("1E-9"))
+    assert (event.bid_price, event.ask_price) == (Decimal("1E-9"), Decimal("0.1"))
 
 
 def test_trap_12_debug_logging_shows_no_byte_of_the_secret(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
-from realtime_stream import Trade
+from realtime_stream import Quote, Trade
 from tests.abuse.wire import packed, streaming, survives, wire_quote
 from tests.integration import conftest as integration
 from tests.support import START_NS, Recorder, quote, trade
@@ -108,30 +108,36 @@ def test_only_the_newest_rejects_are_kept_and_all_are_counted(
     assert b"N499" in manager.rejects()[-1].raw
 
 
-# --- odd, but what the server said: delivered as it is ---
+# --- odd, but what the server said: kept as it is, and delivered unless it cannot be true ---
 
 
 @pytest.mark.parametrize(
-    ("price", "expected"),
+    ("price", "expected", "rule"),
     [
-        (-1.5, "-1.5"),
-        (0, "0"),
-        (-0.0, "-0.0"),
-        (1e300, "1E+300"),
-        (5e-324, "5E-324"),
-        (2**63, "9223372036854775808"),
-        ("123456789.123456789123456789", "123456789.123456789123456789"),
+        (-1.5, "-1.5", "negative_price"),
+        (0, "0", ""),
+        (-0.0, "-0.0", ""),
+        (1e300, "1E+300", "implausible"),
+        (5e-324, "5E-324", "implausible"),
+        (2**63, "9223372036854775808", "implausible"),
+        ("123456789.123456789123456789", "123456789.123456789123456789", "crossed"),
     ],
 )
-def test_negative_and_absurd_prices_are_delivered_as_they_are(
-    simulator: AlpacaSimulator, new_manager: NewManager, price: Any, expected: str
+def test_absurd_prices_are_kept_as_they_are(
+    simulator: AlpacaSimulator, new_manager: NewManager, price: Any, expected: str, rule: str
 ) -> None:
     manager = new_manager()
     quotes = streaming(manager)
     simulator.publish_raw(packed(wire_quote(bp=price)))
-    event = quotes.wait_for()[0]
-    assert event.bid_price == Decimal(expected)
-    survives(simulator, manager, quotes, rejected=0, delivered=1)
+    simulator.publish(quote())
+    events = quotes.wait_for(1 if rule else 2)
+    kept = manager.rejected_events()
+    assert [found.rule for found in kept] == ([rule] if rule else [])
+    odd = kept[0].event if rule else events[0]
+    assert isinstance(odd, Quote)
+    assert odd.bid_price == Decimal(expected)
+    status = manager.status()
+    assert (status.received, status.invalid) == (2, len(kept))
 
 
 def test_unknown_keys_and_empty_arrays_cost_nothing(
@@ -146,7 +152,7 @@ def test_unknown_keys_and_empty_arrays_cost_nothing(
     survives(simulator, manager, quotes, rejected=0, delivered=1)
 
 
-def test_duplicates_and_disorder_are_delivered_in_the_order_they_came(
+def test_disorder_is_delivered_in_the_order_it_came_and_each_trade_once(
     simulator: AlpacaSimulator, new_manager: NewManager
 ) -> None:
     manager = new_manager()
@@ -157,12 +163,14 @@ def test_duplicates_and_disorder_are_delivered_in_the_order_they_came(
     simulator.publish(*(trade(n=n) for n in order[:3]))
     for n in order[3:]:
         simulator.publish(trade(n=n))
-    assert [event.trade_id for event in trades.wait_for(6)] == [n + 1 for n in order]
+    assert [event.trade_id for event in trades.wait_for(4)] == [4, 2, 3, 1]
     latest = manager.latest_trade("AAPL")
     assert latest is trades.items[-1]
     simulator.publish(quote())
     quotes.wait_for()
-    assert manager.status().received == 7
+    status = manager.status()
+    assert (status.received, status.invalid) == (7, 2)
+    assert status.findings == {("duplicate", "AAPL"): 2}
 
 
 def test_control_messages_out_of_place_change_nothing(

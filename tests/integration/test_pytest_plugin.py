@@ -93,7 +93,7 @@ def test_settings_and_arguments_reach_the_manager(pytester: pytest.Pytester) -> 
             assert alpaca_simulator.sessions()[0].path == "/v1beta3/crypto/eu-1"
             events = manager.events(timeout=5)
             alpaca_simulator.publish(
-                {"T": "b", "S": "BTC/USD", "o": 1, "h": 1, "l": 1, "c": 1, "v": 1, "n": 1, "t": 1},
+                {"T": "b", "S": "BTC/USD", "o": 1, "h": 1, "l": 1, "c": 1, "v": 1, "n": 1, "t": 0},
                 market="crypto",
                 feed="eu-1",
             )
