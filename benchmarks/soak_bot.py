@@ -6,7 +6,7 @@ import itertools
 import struct
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, BinaryIO, Final
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from benchmarks.soak_server import MALFORMED
 from realtime_stream import (
@@ -15,7 +15,9 @@ from realtime_stream import (
     RealTimeStreamManager,
     ReconnectPolicy,
     StreamConfig,
+    ValidationPolicy,
 )
+from realtime_stream.market.validation import RULES
 from realtime_stream.simulator import SIMULATOR_KEY, SIMULATOR_SECRET
 
 if TYPE_CHECKING:
@@ -32,6 +34,7 @@ Key = tuple[str, str]  # channel and symbol
 
 CHANNELS: Final = ("bars", "quotes", "trades")
 _RECORD: Final = struct.Struct("<Hq")  # number of the key, time of the event
+_NO_RULE: Final[dict[str, Any]] = dict.fromkeys(RULES, "pass")
 _INBOX_SECONDS: Final = 3.0  # what the inbox holds, so that a blocked callback can fill it
 _MIN_INBOX: Final = 500
 
@@ -92,6 +95,8 @@ def config_for(url: str, rate: float) -> StreamConfig:
         ping_timeout=1.5,
         dead_letters=100,  # soon full, so that what grows later is a leak
         inbox_capacity=max(int(rate * _INBOX_SECONDS), _MIN_INBOX),
+        # The books are about what comes; doubled, skewed and negative events are among it.
+        validation=ValidationPolicy(**_NO_RULE),
     )
 
 
