@@ -143,6 +143,8 @@ def test_what_is_no_price_data_is_not_checked() -> None:
         ({"bid_price": Decimal("133." + "1" * 26)}, "implausible", "bid_price"),
         ({"ask_price": Decimal("135." + "1" * 26)}, "implausible", "ask_price"),
         ({"ask_size": Decimal("1e19")}, "implausible", "ask_size"),
+        ({"bid_size": Decimal("1e-19")}, "implausible", "bid_size"),
+        ({"ask_size": Decimal("1e-19")}, "implausible", "ask_size"),
         ({"timestamp_ns": START + 6 * SECOND + 1}, "from_the_future", "timestamp_ns"),
         ({"symbol": ""}, "bad_symbol", "symbol"),
         ({"symbol": "AAPL\nroot: ok"}, "bad_symbol", "symbol"),

@@ -55,13 +55,16 @@ class SeenTrades:
             symbols = self._venues.setdefault(trade.exchange, {})
             ids = symbols[trade.symbol] = _TradeIds()
         timestamp_ns = trade.timestamp_ns
-        young = ids.young
-        if trade_id in young:
-            if young[trade_id] == timestamp_ns:
-                return False
-        elif trade_id in ids.old and ids.old[trade_id] == timestamp_ns:
+        old = ids.old
+        if trade_id in old and old[trade_id] == timestamp_ns:
             return False
-        young[trade_id] = timestamp_ns
+        young = ids.young
+        before = len(young)
+        known_ns = young.setdefault(trade_id, timestamp_ns)
+        if len(young) == before:
+            if known_ns == timestamp_ns:
+                return False
+            young[trade_id] = timestamp_ns
         self._room -= 1
         if not self._room:
             self._turn()

@@ -92,7 +92,6 @@ class Validator:
         self._exactly = Context(prec=MAX_DIGITS, traps=[Rounded]).plus
         self._symbols: set[str] = set()  # known to be good
         self._trades = SeenTrades()
-        self._is_new = self._trades.take
         self._bars = LastBars()
         self._last_quotes: dict[str, int] = {}
         self._last_trades: dict[str, int] = {}
@@ -143,10 +142,8 @@ class Validator:
         try:
             plain = (
                 LEAST <= bid <= ask < PRICE_END
-                and not quote.bid_size.is_signed()
-                and quote.bid_size < SIZE_END
-                and not quote.ask_size.is_signed()
-                and quote.ask_size < SIZE_END
+                and LEAST <= quote.bid_size < SIZE_END
+                and LEAST <= quote.ask_size < SIZE_END
                 and quote.symbol in self._symbols
                 and quote.timestamp_ns - self._tolerance_ns <= (quote.received_ns or _NEVER)
                 and (self._locked_passes or bid != ask)
