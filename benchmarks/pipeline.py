@@ -136,9 +136,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print("us per trade       plain   whole   added")
     for size in (1, 10, 100):
         frames = _frames(options.minutes, options.trades, size)
-        plain, whole = (
-            min(_cost(frames, whole=each) for _ in range(options.turns)) for each in (False, True)
-        )
+        turns = [
+            (_cost(frames, whole=False), _cost(frames, whole=True)) for _ in range(options.turns)
+        ]
+        plain, whole = map(min, zip(*turns, strict=True))
         added = whole / plain - 1
         missed += added > _BOUND
         print(f"{size:3} a frame       {plain:7.2f} {whole:7.2f} {added:7.0%}")

@@ -60,7 +60,7 @@ def trade(
 
 def trade_bars(timeframe: str = "1m", **settings: Any) -> TradeBars:
     """Bars of trades in a market that never closes."""
-    settings = {"grace_ns": GRACE, **settings}
+    settings = {"grace_ns": GRACE, "batch": 3, **settings}
     return TradeBars("AAPL", Intervals(parse_timeframe(timeframe), AlwaysOpen()), **settings)
 
 

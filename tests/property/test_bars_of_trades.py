@@ -48,6 +48,8 @@ timeframes = st.sampled_from([*DIRECT, *BY_MINUTES])
 
 
 def builder_of(timeframe: str) -> BarBuilder:
+    if timeframe in DIRECT:
+        return trade_bars(timeframe)
     return build_bars(
         "AAPL", parse_timeframe(timeframe), "trades", calendar=AlwaysOpen(), grace_ns=GRACE
     )

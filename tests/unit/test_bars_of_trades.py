@@ -322,6 +322,20 @@ def test_older_intervals_keep_sums_when_there_are_many_trades() -> None:
 # --- corrections ---
 
 
+@pytest.mark.parametrize("number", [0, 63, 64, 199])
+def test_a_trade_is_taken_back_that_was_summed_up_with_others(number: int) -> None:
+    builder = trade_bars()
+    for each in range(200):
+        price = "99" if each == number else str(10 + each % 7)
+        builder.add(trade(START + each, price, trade_id=each))
+    builder.cancel(cancel(number, START + 200))
+    builder.add(trade(START + 200, "12", trade_id=200))
+    [bar] = builder.advance(DUE)
+    kept = [10 + each % 7 for each in range(200) if each != number]
+    assert (str(bar.open), str(bar.high), str(bar.low)) == (str(kept[0]), "16", "10")
+    assert (str(bar.close), str(bar.volume), bar.trade_count) == ("12", "200", 200)
+
+
 def test_a_correction_of_an_open_bar() -> None:
     builder = trade_bars()
     builder.add(trade(START, "10", trade_id=1))

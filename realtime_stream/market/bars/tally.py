@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from decimal import Context, Decimal, localcontext
 from operator import attrgetter, mul
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from realtime_stream.market.bars.conditions import Eligibility, eligibility
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from realtime_stream.market.models import Trade
 
@@ -93,15 +93,17 @@ class Tally:
 
     def take(self, trades: Sequence[Trade]) -> None:
         """Count trades in; those whose figures nobody can count with are left out."""
-        before = replace(self)
-        try:
-            self._take_all(trades)
-        except ArithmeticError:  # one is not finite, or beyond all bounds: validation was told so
-            for each in fields(self):
-                setattr(self, each.name, getattr(before, each.name))
-            self._take_all([t for t in trades if is_plausible(t.price) and is_plausible(t.size)])
+        with localcontext(EXACT):
+            for rule, group in self._groups(trades):
+                try:
+                    self._take(rule, group)
+                except (
+                    ArithmeticError
+                ):  # one is not finite or beyond all bounds: validation said so
+                    self._take(rule, [each for each in group if _is_countable(each)])
 
-    def _take_all(self, trades: Sequence[Trade]) -> None:
+    def _groups(self, trades: Sequence[Trade]) -> Iterable[tuple[Eligibility, list[Trade]]]:
+        """The trades by what they count for."""
         by_codes: dict[tuple[str | None, tuple[str, ...]], list[Trade]] = {}
         groups: dict[Eligibility, list[Trade]] = {}
         for trade in trades:
@@ -111,29 +113,36 @@ class Tally:
                 rule = eligibility(*codes, self.daily)
                 group = by_codes[codes] = groups.setdefault(rule, [])
             group.append(trade)
-        with localcontext(EXACT):
-            for rule, group in groups.items():
-                self._take(rule, group)
+        return groups.items()
 
     def _take(self, rule: Eligibility, trades: list[Trade]) -> None:
-        if self.daily:
-            self.first = _first(trades, self.first)
-        if rule.open_close == "yes":
-            self.open = _first(trades, self.open)
-            self.close = _last(trades, self.close)
+        """Count trades of one kind in: all of them or, if one cannot be counted, none."""
+        if not trades:
+            return
         prices = list(map(_PRICE, trades)) if rule.high_low else ()
+        sizes = list(map(_SIZE, trades)) if rule.volume else ()
+        high, low = self.high, self.low
         if prices:
-            high, low = max(prices), min(prices)
-            self.high = high if self.high is None else max(self.high, high)
-            self.low = low if self.low is None else min(self.low, low)
-        if rule.volume:
-            sizes = list(map(_SIZE, trades))
-            volume = sum(sizes, ZERO)
-            self.volume += volume
-            self.trade_count += len(trades)
-            if prices:
-                self.notional += sum(map(mul, prices, sizes), ZERO)
-                self.weight += volume
+            high = max(prices) if high is None else max(high, *prices)
+            low = min(prices) if low is None else min(low, *prices)
+        volume = self.volume + sum(sizes, ZERO)
+        notional, weight = self.notional, self.weight
+        if prices and sizes:
+            notional += sum(map(mul, prices, sizes), ZERO)
+            weight += volume - self.volume
+        if self.daily or rule.open_close == "yes":
+            times = list(map(_TIME, trades))
+            earliest, latest = min(times), max(times)
+            if self.daily and (self.first is None or earliest <= self.first.timestamp_ns):
+                self.first = min(_at(earliest, trades, times, self.first), key=order_of)
+            if rule.open_close == "yes":
+                if self.open is None or earliest <= self.open.timestamp_ns:
+                    self.open = min(_at(earliest, trades, times, self.open), key=order_of)
+                if self.close is None or latest >= self.close.timestamp_ns:
+                    self.close = max(_at(latest, trades, times, self.close), key=order_of)
+        self.high, self.low = high, low
+        self.volume, self.notional, self.weight = volume, notional, weight
+        self.trade_count += len(sizes)
 
     def figures(self) -> Figures | None:
         """What the bar says; ``None`` if there is no bar: no price, or no volume, that counts."""
@@ -161,17 +170,15 @@ class Tally:
         return rule.open_close == "first"
 
 
-def _first(trades: Sequence[Trade], known: Trade | None) -> Trade:
-    earliest = min(map(_TIME, trades))
-    ties = [trade for trade in trades if trade.timestamp_ns == earliest]
-    if known is not None:
-        ties.append(known)
-    return ties[0] if len(ties) == 1 else min(ties, key=order_of)
+def _is_countable(trade: Trade) -> bool:
+    return is_plausible(trade.price) and is_plausible(trade.size)
 
 
-def _last(trades: Sequence[Trade], known: Trade | None) -> Trade:
-    latest = max(map(_TIME, trades))
-    ties = [trade for trade in trades if trade.timestamp_ns == latest]
+def _at(moment: int, trades: list[Trade], times: list[int], known: Trade | None) -> Iterator[Trade]:
+    """The trades of a moment, which are few, and the one that is known."""
     if known is not None:
-        ties.append(known)
-    return ties[0] if len(ties) == 1 else max(ties, key=order_of)
+        yield known
+    index = -1
+    for _ in range(times.count(moment)):
+        index = times.index(moment, index + 1)
+        yield trades[index]

@@ -20,19 +20,58 @@ if TYPE_CHECKING:
 __all__ = ["TradeBars"]
 
 _MOST_TRADES: Final = 20_000
+# Trades are summed up in batches of this many, while they are in the processor's cache. At the
+# end of the interval it takes twice as long, and that is when the bars of all symbols are due.
+_BATCH: Final = 64
 
 
 class TradeCell(Cell):
-    """An interval's trades, and the sums of those that are no longer kept one by one."""
+    """An interval's trades, and their sums.
 
-    __slots__ = ("counted", "folded", "trades")
+    Attributes:
+        trades: Those that are kept one by one.
+        listed: How many of them the builder has listed.
+        folded: Sums of those that are no longer kept.
+        sums: Sums of all, but for those of ``trades`` from ``summed`` on.
+        summed: See ``sums``.
+    """
 
-    def __init__(self, start: int, end: int) -> None:
+    __slots__ = ("folded", "listed", "summed", "sums", "trades")
+
+    def __init__(self, start: int, end: int, *, daily: bool) -> None:
         """Begin without trades."""
         super().__init__(start, end)
         self.trades: list[Trade] = []
+        self.listed = 0
         self.folded: Tally | None = None
-        self.counted = 0  # how many of the trades the builder has counted
+        self.sums = Tally(daily)
+        self.summed = 0
+
+    def sum_up(self) -> Tally:
+        """The sums of all trades."""
+        if self.summed < len(self.trades):
+            self.sums.take(self.trades[self.summed :])
+            self.summed = len(self.trades)
+        return self.sums
+
+    def fold(self, number: int) -> None:
+        """Keep only the sums of the first trades."""
+        if number == len(self.trades):
+            self.folded = replace(self.sum_up())
+        else:
+            if self.folded is None:
+                self.folded = Tally(self.sums.daily)
+            self.folded.take(self.trades[:number])
+        del self.trades[:number]
+        if self.summed < number:
+            self.changed()
+        else:
+            self.summed -= number
+
+    def changed(self) -> None:
+        """Begin the sums anew: a trade is not what it was."""
+        self.sums = Tally(self.sums.daily) if self.folded is None else replace(self.folded)
+        self.summed = 0
 
 
 class TradeBars(Series[TradeCell]):
@@ -55,6 +94,7 @@ class TradeBars(Series[TradeCell]):
         since_ns: int | None = None,
         fill: bool = False,
         most_trades: int = _MOST_TRADES,
+        batch: int = _BATCH,
     ) -> None:
         """Begin with nothing open.
 
@@ -65,24 +105,27 @@ class TradeBars(Series[TradeCell]):
             since_ns: When watching began: what began before is partial; ``None``: nothing is.
             fill: Whether empty intervals are emitted too.
             most_trades: How many trades are kept one by one.
+            batch: How many trades of the newest interval are summed up together.
         """
         super().__init__(symbol, intervals, grace_ns=grace_ns, since_ns=since_ns, fill=fill)
         self._daily = intervals.spec.is_day
         self._most = most_trades
+        self._batch = batch
         self._by_age: deque[TradeCell] = deque()  # cells with trades, but for the current one
         self._stored = 0  # how many those are
         # The newest open interval, to which nearly every trade belongs.
-        self._current = TradeCell(0, 0)
+        self._current = TradeCell(0, 0, daily=self._daily)
         self._start = self._end = 0
         self._trades = self._current.trades
+        self._full_at = batch  # how many trades make the current interval's next batch whole
 
     def add(self, event: Trade) -> None:
         """Take a trade. Emits nothing."""
         if self._start <= event.timestamp_ns < self._end:
             trades = self._trades
             trades.append(event)
-            if len(trades) > self._most:
-                self._fold_oldest(self._current)
+            if len(trades) >= self._full_at:
+                self._sum_up()
             return
         self._add_elsewhere(event)
 
@@ -104,22 +147,30 @@ class TradeBars(Series[TradeCell]):
             self._list(cell)
         if len(cell.trades) > self._most:
             self._fold_oldest(cell)
+        self._full_at = self._current.summed + self._batch
         self._fold_old()
+
+    def _sum_up(self) -> None:
+        cell = self._current
+        cell.sum_up()
+        if len(cell.trades) > self._most:
+            self._fold_oldest(cell)
+        self._full_at = cell.summed + self._batch
 
     # --- memory ---
 
     def _list(self, cell: TradeCell) -> None:
         """Count the trades of a cell that is not the current one."""
-        if not cell.counted and cell.trades:
+        if not cell.listed and cell.trades:
             self._by_age.append(cell)
-        self._stored += len(cell.trades) - cell.counted
-        cell.counted = len(cell.trades)
+        self._stored += len(cell.trades) - cell.listed
+        cell.listed = len(cell.trades)
 
     def _unlist(self, cell: TradeCell) -> None:
-        if cell.counted:
+        if cell.listed:
             self._by_age.remove(cell)
-            self._stored -= cell.counted
-            cell.counted = 0
+            self._stored -= cell.listed
+            cell.listed = 0
 
     def _fold_oldest(self, cell: TradeCell) -> None:
         """Keep the newest quarter of a cell's trades one by one."""
@@ -132,10 +183,7 @@ class TradeBars(Series[TradeCell]):
             self._fold(cell, len(cell.trades))
 
     def _fold(self, cell: TradeCell, number: int) -> None:
-        if cell.folded is None:
-            cell.folded = Tally(self._daily)
-        cell.folded.take(cell.trades[:number])
-        del cell.trades[:number]
+        cell.fold(number)
         if cell is not self._current:
             self._unlist(cell)
             self._list(cell)
@@ -143,12 +191,12 @@ class TradeBars(Series[TradeCell]):
     # --- see Series ---
 
     def _make(self, start: int, end: int) -> TradeCell:
-        return TradeCell(start, end)
+        return TradeCell(start, end, daily=self._daily)
 
     def _forgotten(self, cell: TradeCell) -> None:
         self._unlist(cell)
         if cell is self._current:
-            self._current = TradeCell(0, 0)
+            self._current = TradeCell(0, 0, daily=self._daily)
 
     def _close(self, cell: TradeCell) -> None:
         super()._close(cell)
@@ -156,9 +204,7 @@ class TradeBars(Series[TradeCell]):
             self._start = self._end = 0
 
     def _figures(self, cell: TradeCell) -> Figures | None:
-        tally = Tally(self._daily) if cell.folded is None else replace(cell.folded)
-        tally.take(cell.trades)
-        return tally.figures()
+        return cell.sum_up().figures()
 
     # --- corrections ---
 
@@ -194,6 +240,7 @@ class TradeBars(Series[TradeCell]):
 
     def _corrected(self, cell: TradeCell, received_ns: int) -> None:
         self.counts.corrected += 1
+        cell.changed()
         if cell is not self._current:
             self._unlist(cell)
             self._list(cell)
