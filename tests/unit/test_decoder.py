@@ -26,10 +26,11 @@ from realtime_stream.market.models import (
     TradingStatus,
 )
 from realtime_stream.ports import RejectedMessage
-from realtime_stream.providers.alpaca import wire
+from realtime_stream.providers.alpaca import decoder, wire
 from realtime_stream.providers.alpaca.decoder import Decoded, FrameDecoder
 
 SECONDS = 1_709_562_600
+TRADE = {"T": "t", "S": "AAPL", "i": 1, "x": "V", "p": 133.85, "s": 100, "z": "C"}
 TEXT = "2024-03-04T14:30:00.123456789Z"
 NS = SECONDS * 10**9 + 123_456_789
 RECEIVED = 4_242
@@ -438,3 +439,36 @@ def test_after_a_hundred_rejects_the_rest_of_a_frame_is_one() -> None:
     assert all(len(reject.reason) <= 200 for reject in decoded.rejects)
     exactly = FrameDecoder("msgpack").decode(msgpack.packb([{}] * 100), 7)
     assert [reject.count for reject in exactly.rejects] == [1] * 100
+
+
+@each_codec
+@pytest.mark.parametrize(
+    ("codes", "is_shared"),
+    [(["@", "I"], True), (["@"] * 16, True), (["@"] * 17, False), (["@" * 33], False)],
+)
+def test_trades_share_their_condition_codes(
+    codec: Codec, codes: list[str], is_shared: bool
+) -> None:
+    one, another = (only(decode(codec, TRADE | {"c": codes, "t": stamp(codec)})) for _ in range(2))
+    assert isinstance(one, Trade)
+    assert isinstance(another, Trade)
+    assert one.conditions == another.conditions == tuple(codes)
+    assert (one.conditions is another.conditions) == is_shared
+
+
+def test_only_so_many_combinations_of_condition_codes_are_shared(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(decoder, "_SHARED_CODES", {})
+    trades = [
+        only(decode("json", TRADE | {"c": [codes], "t": TEXT}))
+        for codes in (*map(str, range(5000)), "0", "4999")
+    ]
+    first, last, *again = (
+        each.conditions for each in (trades[0], *trades[-3:]) if isinstance(each, Trade)
+    )
+    assert again == [first, last]
+    assert [codes is known for codes, known in zip(again, (first, last), strict=True)] == [
+        True,
+        False,
+    ]

@@ -33,6 +33,9 @@ _NS: Final = 1_000_000_000
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _FIRST_NS: Final = (datetime.min.replace(tzinfo=UTC) - _EPOCH) // timedelta(seconds=1) * _NS
 _LAST_NS: Final = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // timedelta(seconds=1) * _NS
+_MAX_SHARED: Final = 4096  # combinations of condition codes; the tape has some hundreds
+_LONGEST_SHARED: Final = 32  # characters
+_SHARED_CODES: Final[dict[tuple[str, ...], tuple[str, ...]]] = {}  # any thread may add to it
 _uint64: Final = struct.Struct(">Q").unpack
 
 # What a decoder may raise on bytes that nobody checked: malformed or mistyped data, text that is
@@ -223,9 +226,12 @@ def _finite(message: object, *numbers: Decimal) -> None:
 
 
 def _complete_trade(trade: Any) -> None:  # a wire class: its fields are not yet the public types
-    if trade.conditions.__class__ is not tuple:
-        force_setattr(trade, "conditions", _codes(trade.conditions))
-    _finite(trade, trade.price, trade.size)
+    codes = trade.conditions
+    if codes.__class__ is not tuple:
+        codes = _codes(codes)
+    force_setattr(trade, "conditions", _SHARED_CODES.get(codes) or _shared(codes))
+    if not (trade.price.is_finite() and trade.size.is_finite()):
+        _finite(trade, trade.price, trade.size)
 
 
 def _complete_quote(quote: Any) -> None:  # as above
@@ -269,6 +275,17 @@ def _codes(codes: tuple[str, ...] | str | None) -> tuple[str, ...]:
     if codes is None or codes == "":
         return ()
     return (codes,) if isinstance(codes, str) else codes
+
+
+def _shared(codes: tuple[str, ...]) -> tuple[str, ...]:
+    """Share these codes with the trades to come that have the same.
+
+    Trades are kept by the thousand, and every tuple that is kept brings the next garbage collection
+    nearer, which stops the whole process for tens of milliseconds.
+    """
+    if len(_SHARED_CODES) >= _MAX_SHARED or len("|".join(codes)) > _LONGEST_SHARED:
+        return codes
+    return _SHARED_CODES.setdefault(codes, codes)
 
 
 _COMPLETE: Final[dict[type, Callable[[Any], None]]] = {
