@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from decimal import Context, Decimal, localcontext
-from operator import attrgetter, mul
+from operator import mul
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from realtime_stream.market.bars.conditions import Eligibility, eligibility
@@ -23,9 +23,6 @@ EXACT: Final = Context(prec=80)
 _DECIMALS: Final = Decimal("1e-12")
 _MAGNITUDE: Final = 30
 _ONE: Final = Decimal(1)
-_PRICE: Final = attrgetter("price")
-_SIZE: Final = attrgetter("size")
-_TIME: Final = attrgetter("timestamp_ns")
 
 
 class Figures(NamedTuple):
@@ -119,8 +116,8 @@ class Tally:
         """Count trades of one kind in: all of them or, if one cannot be counted, none."""
         if not trades:
             return
-        prices = list(map(_PRICE, trades)) if rule.high_low else ()
-        sizes = list(map(_SIZE, trades)) if rule.volume else ()
+        prices = [each.price for each in trades] if rule.high_low else ()
+        sizes = [each.size for each in trades] if rule.volume else ()
         high, low = self.high, self.low
         if prices:
             high = max(prices) if high is None else max(high, *prices)
@@ -131,7 +128,7 @@ class Tally:
             notional += sum(map(mul, prices, sizes), ZERO)
             weight += volume - self.volume
         if self.daily or rule.open_close == "yes":
-            times = list(map(_TIME, trades))
+            times = [each.timestamp_ns for each in trades]
             earliest, latest = min(times), max(times)
             if self.daily and (self.first is None or earliest <= self.first.timestamp_ns):
                 self.first = min(_at(earliest, trades, times, self.first), key=order_of)

@@ -19,7 +19,7 @@ def make_room(table: dict[str, Any]) -> None:
         del table[next(iter(table))]
 
 
-class _TradeIds:
+class TradeIds:
     """Ids of trades, each with the time of its trade, in two generations."""
 
     __slots__ = ("old", "young")
@@ -36,12 +36,16 @@ class SeenTrades:
     of symbols. What repeats a trade, such as a server after a reconnect, repeats recent ones.
 
     Not thread-safe.
+
+    Attributes:
+        venues: The ids by venue and symbol.
+        room: How many more ids fit into the young generation.
     """
 
     def __init__(self) -> None:
         """Nothing seen."""
-        self._venues: dict[str | None, dict[str, _TradeIds]] = {}
-        self._room = GENERATION
+        self.venues: dict[str | None, dict[str, TradeIds]] = {}
+        self.room = GENERATION
 
     def take(self, trade: Trade, trade_id: int | str) -> bool:
         """Remember a trade; tells whether it is new.
@@ -50,35 +54,32 @@ class SeenTrades:
         used again the next day.
         """
         try:
-            ids = self._venues[trade.exchange][trade.symbol]
+            ids = self.venues[trade.exchange][trade.symbol]
         except KeyError:
-            symbols = self._venues.setdefault(trade.exchange, {})
-            ids = symbols[trade.symbol] = _TradeIds()
+            symbols = self.venues.setdefault(trade.exchange, {})
+            ids = symbols[trade.symbol] = TradeIds()
         timestamp_ns = trade.timestamp_ns
-        old = ids.old
-        if trade_id in old and old[trade_id] == timestamp_ns:
-            return False
         young = ids.young
-        before = len(young)
-        known_ns = young.setdefault(trade_id, timestamp_ns)
-        if len(young) == before:
-            if known_ns == timestamp_ns:
+        if trade_id in young:
+            if young[trade_id] == timestamp_ns:
                 return False
-            young[trade_id] = timestamp_ns
-        self._room -= 1
-        if not self._room:
+        elif trade_id in ids.old and ids.old[trade_id] == timestamp_ns:
+            return False
+        young[trade_id] = timestamp_ns
+        self.room -= 1
+        if not self.room:
             self._turn()
         return True
 
     def remember(self, trade: Trade, trade_id: int | str) -> None:
         """Remember a trade from history; those that come live are not forgotten any earlier."""
-        symbols = self._venues.setdefault(trade.exchange, {})
-        ids = symbols.setdefault(trade.symbol, _TradeIds())
+        symbols = self.venues.setdefault(trade.exchange, {})
+        ids = symbols.setdefault(trade.symbol, TradeIds())
         ids.young[trade_id] = trade.timestamp_ns
 
     def knows(self, trade: Trade, trade_id: int | str) -> bool:
         """Whether a trade was taken before."""
-        ids = self._venues.get(trade.exchange, {}).get(trade.symbol)
+        ids = self.venues.get(trade.exchange, {}).get(trade.symbol)
         if ids is None:
             return False
         times = (ids.young.get(trade_id), ids.old.get(trade_id))
@@ -86,19 +87,19 @@ class SeenTrades:
 
     def forget(self, symbol: str) -> None:
         """Forget a symbol."""
-        for symbols in self._venues.values():
+        for symbols in self.venues.values():
             symbols.pop(symbol, None)
 
     def _turn(self) -> None:
         """The young generation becomes the old one."""
-        venues: dict[str | None, dict[str, _TradeIds]] = {}
-        for venue, symbols in self._venues.items():
+        venues: dict[str | None, dict[str, TradeIds]] = {}
+        for venue, symbols in self.venues.items():
             for symbol, ids in symbols.items():
                 if ids.young:
                     ids.old, ids.young = ids.young, {}
                     venues.setdefault(venue, {})[symbol] = ids
-        self._venues = venues
-        self._room = GENERATION
+        self.venues = venues
+        self.room = GENERATION
 
 
 class LastBars:
