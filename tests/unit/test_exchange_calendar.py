@@ -154,6 +154,8 @@ def test_a_moment_beyond_the_schedule_extends_it(moment: str) -> None:
     assert calendar.open_ns(at("2025-01-08"), at("2025-01-11")) == 13 * HOUR
 
 
+# The package silences this warning with a filter that all threads share.
+@pytest.mark.filterwarnings("ignore::pandas.errors.PerformanceWarning")
 @needs_extra
 def test_threads_may_extend_the_schedule_at_the_same_time() -> None:
     calendar = ExchangeCalendar()
