@@ -31,7 +31,7 @@ from realtime_stream.runtime.notices import (
     SubscriptionsChanged,
     SupervisorEnded,
 )
-from realtime_stream.runtime.overflow import Frame
+from realtime_stream.runtime.overflow import Frame, JoinedEvents
 from realtime_stream.runtime.series import NEVER_NS
 
 if TYPE_CHECKING:
@@ -259,13 +259,16 @@ class Dispatcher:
             if behind:
                 self._lagging()
             self._guard.begin(self._clock.monotonic())
-            self._deliver_each(self._present)
+            joined = frame.events.ends if isinstance(frame.events, JoinedEvents) else ()
+            self._deliver_each(self._present, joined)
         finally:
             self.undelivered += self.in_hand
             self._present = iter(())
             self._lag.end()
 
-    def _deliver_each(self, events: Iterator[MarketEvent]) -> None:  # noqa: C901, PLR0912  # a call costs more than a branch
+    def _deliver_each(  # noqa: C901, PLR0912  # a call costs more than a branch
+        self, events: Iterator[MarketEvent], ends: Sequence[MarketEvent]
+    ) -> None:
         """The loop that runs once per event, and therefore is flat."""
         guard, queues, latest, delivered = self._guard, self._queues, self._latest, self.delivered
         gaps, missing, series = self._gaps, self._gaps.open, self._series
@@ -319,6 +322,8 @@ class Dispatcher:
             if self._deadline is not None and self._is_late():
                 break
         if event is not None:
+            for end in ends[:-1]:
+                self._latency.passed(end.channel, end.timestamp_ns, end.received_ns)
             self._frame_over(event, lane, due_ns)
 
     def _take_bar(self, bar: Bar) -> None:

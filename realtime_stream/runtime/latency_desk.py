@@ -19,6 +19,7 @@ __all__ = ["LatencyDesk"]
 
 # Late events in a row that raise the alarm. A single trade may be reported late by its exchange.
 _RUNS: Final = {"quotes": 20, "trades": 20, "bars": 1}
+_TICKS: Final = frozenset({"quotes", "trades"})
 _UNKNOWN_NS: Final = 2**62
 _TEXTS: Final[dict[LatencySignal, str]] = {
     "latency_high": "events come, or are delivered, late",
@@ -69,25 +70,29 @@ class LatencyDesk:
         """Something came that tells nothing of the clocks."""
         self._anything = True
 
+    def passed(self, lane: str, event_ns: int, received_ns: int) -> None:
+        """A frame ended with this event; it was delivered together with those behind it.
+
+        So the skew is the same whether we had fallen behind or not, as it is when the session is
+        replayed.
+        """
+        if lane in _TICKS:
+            self._note_skew(lane, event_ns, received_ns)
+
     def tick(self, lane: str, event_ns: int, received_ns: int, now_ns: int) -> None:
         """A quote or a trade has been delivered; events of other channels do not count."""
-        meter = self._meters.get(lane)
-        if meter is None:
+        if lane not in _TICKS:
             self.seen()
             return
-        skewed = self._skew.note(event_ns, received_ns)
-        if skewed is not None:
-            self._raise(skewed, lane)
-        late = meter.note(event_ns, now_ns)
+        self._note_skew(lane, event_ns, received_ns)
+        late = self._meters[lane].note(event_ns, now_ns)
         if late is not None:
             self._raise(late, lane)
 
     def bar(self, end_ns: int, received_ns: int | None, now_ns: int) -> None:
         """A regular bar is delivered; of one that was made here nothing was received."""
         if received_ns is not None:
-            skewed = self._skew.note(end_ns, received_ns)
-            if skewed is not None:
-                self._raise(skewed, "bars")
+            self._note_skew("bars", end_ns, received_ns)
         late = self._bars.note(end_ns, now_ns)
         if late is not None:
             self._raise(late, "bars")
@@ -96,6 +101,11 @@ class LatencyDesk:
         """The figures of the channels of which anything was measured."""
         infos = {lane: meter.info() for lane, meter in self._meters.items()}
         return {lane: info for lane, info in infos.items() if info.count}
+
+    def _note_skew(self, lane: str, event_ns: int, received_ns: int) -> None:
+        skewed = self._skew.note(event_ns, received_ns)
+        if skewed is not None:
+            self._raise(skewed, lane)
 
     def _raise(self, signal: LatencySignal, lane: str) -> None:
         name = "realtime_latency_high" if signal == "latency_high" else "realtime_clock_skew"

@@ -43,9 +43,11 @@ class JoinedEvents(Struct, gc=False):
 
     Attributes:
         parts: The events of each frame.
+        ends: The last event of each, once they were iterated over; frames without any are left out.
     """
 
     parts: list[Collection[MarketEvent]]
+    ends: list[MarketEvent] = []
 
     def __len__(self) -> int:
         """Of all parts together."""
@@ -53,7 +55,9 @@ class JoinedEvents(Struct, gc=False):
 
     def __iter__(self) -> Iterator[MarketEvent]:
         """Decode every part, then iterate."""
-        return iter([event for part in self.parts for event in part])
+        parts = [list(part) for part in self.parts]
+        self.ends = [part[-1] for part in parts if part]
+        return iter([event for part in parts for event in part])
 
     def __contains__(self, event: object) -> bool:
         """Whether one of the frames brought this event."""

@@ -4,6 +4,8 @@ import random
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from realtime_stream.clock import FakeClock
 from realtime_stream.config import StreamConfig
 from realtime_stream.market.calendar import AlwaysOpen
@@ -65,7 +67,7 @@ class Setup:
         )
         memory = around.new_memory()
         self.gaps = memory.gaps
-        self.dispatcher = DataPath(
+        path = DataPath(
             around=around,
             memory=memory,
             inbox=self.inbox,
@@ -75,7 +77,8 @@ class Setup:
             takers=(),
             credentials=config.resolve_credentials,
             on_callback_exit=self.exits.append,
-        ).dispatcher
+        )
+        self.dispatcher, self.latency = path.dispatcher, path.latency
 
     def run(self) -> None:
         self.inbox.put(SupervisorEnded())
@@ -136,3 +139,19 @@ def test_a_slow_look_at_the_lag_is_nobodys_fault() -> None:
     setup.run()
     assert list(setup.guard.slow_calls) == [registered.name]
     assert quick.name not in setup.guard.slow_calls
+
+
+def test_the_lead_of_our_clock_is_the_same_whether_we_had_fallen_behind_or_not() -> None:
+    frames = [
+        [replace(trade(at), received_ns=at + late) for late in (50, early)]
+        for at, early in ((1000, 9), (1001, 3), (1002, 7), (1004, 1), (1010, 4), (1020, 8))
+    ]
+    at_once, one_by_one = Setup(), Setup()
+    for frame in frames:
+        at_once.inbox.put_frame(frame, 0)
+        one_by_one.inbox.put_frame(frame, 0)
+        one_by_one.dispatcher.deliver_waiting()
+    at_once.dispatcher.deliver_waiting()
+    assert at_once.latency.info()["trades"].count == 1
+    assert one_by_one.latency.info()["trades"].count == 6
+    assert at_once.latency.lead() == one_by_one.latency.lead() == 3  # the second fastest

@@ -9,7 +9,7 @@ from realtime_stream.clock import FakeClock
 from realtime_stream.market.models import Bar, MarketEvent, Trade
 from realtime_stream.ports import ErrorEvent
 from realtime_stream.runtime.inbox import EventsDropped, Inbox
-from realtime_stream.runtime.overflow import Frame
+from realtime_stream.runtime.overflow import Frame, JoinedEvents
 
 MAX_ERRORS = 1000
 
@@ -189,6 +189,17 @@ def test_small_frames_that_wait_are_handed_over_together() -> None:
     assert trades(4)[0] not in first.events
     assert inbox.counts().waiting == 1
     assert shown([first, *take_all(inbox)]) == [[1, 2, 3], "between", [4]]
+
+
+def test_frames_handed_over_together_tell_where_each_ended() -> None:
+    inbox = Inbox(10, FakeClock())
+    for numbers in ([1, 2], [], [3]):
+        inbox.put_frame(trades(*numbers), 0)
+    frame = inbox.get(0)
+    assert isinstance(frame, Frame)
+    assert isinstance(frame.events, JoinedEvents)
+    assert list(frame.events) == trades(1, 2, 3)
+    assert frame.events.ends == trades(2, 3)
 
 
 def test_a_large_frame_is_handed_over_alone_and_no_joined_one_grows_much() -> None:
