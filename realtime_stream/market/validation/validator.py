@@ -44,6 +44,10 @@ _ODD: Final = (ArithmeticError, AttributeError, TypeError)
 E = TypeVar("E", bound="MarketEvent")
 
 
+def _is_decimal(figure: object) -> bool:
+    return figure.__class__ is Decimal
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """What is wrong with an event.
@@ -138,12 +142,19 @@ class Validator:
 
     def _quote(self, quote: Quote) -> Verdict | None:
         """Quotes are most of all events: what nearly all of them are is one expression."""
-        bid, ask = quote.bid_price, quote.ask_price
+        bid, ask, bid_size, ask_size = (
+            quote.bid_price,
+            quote.ask_price,
+            quote.bid_size,
+            quote.ask_size,
+        )
         try:
             plain = (
                 LEAST <= bid <= ask < PRICE_END
-                and LEAST <= quote.bid_size < SIZE_END
-                and LEAST <= quote.ask_size < SIZE_END
+                and LEAST <= bid_size < SIZE_END
+                and LEAST <= ask_size < SIZE_END
+                and bid.__class__ is ask.__class__ is Decimal
+                and bid_size.__class__ is ask_size.__class__ is Decimal
                 and quote.symbol in self._symbols
                 and quote.timestamp_ns - self._tolerance_ns <= (quote.received_ns or _NEVER)
                 and (self._locked_passes or bid != ask)
@@ -156,11 +167,12 @@ class Validator:
 
     def _trade(self, trade: Trade) -> Verdict | None:
         """One expression for what nearly every trade is, and its id; all in one call."""
-        price = trade.price
+        price, size = trade.price, trade.size
         try:
             if (
                 LEAST <= price < PRICE_END
-                and LEAST <= trade.size < SIZE_END
+                and LEAST <= size < SIZE_END
+                and price.__class__ is size.__class__ is Decimal
                 and trade.symbol in self._symbols
                 and trade.timestamp_ns - self._tolerance_ns <= (trade.received_ns or _NEVER)
             ):
@@ -218,12 +230,12 @@ class Validator:
                 LEAST <= low <= bar.open <= high < PRICE_END
                 and low <= bar.close <= high
                 and LEAST <= bar.volume < SIZE_END
-                and bar.volume.is_finite()
                 and (vwap is None or LEAST <= vwap < PRICE_END)
                 and (bar.trade_count is None or bar.trade_count >= 0)
                 and bar.symbol in self._symbols
                 and end_ns - self._tolerance_ns <= (bar.received_ns or _NEVER)
                 and is_aligned(bar.timestamp_ns, bar.timeframe, self._market)
+                and all(map(_is_decimal, (bar.open, high, low, bar.close, vwap or low, bar.volume)))
                 and all(map(self._exactly, (bar.open, high, low, bar.close, vwap or low)))
             )
         except _ODD:
