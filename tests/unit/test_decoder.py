@@ -447,8 +447,9 @@ def test_after_a_hundred_rejects_the_rest_of_a_frame_is_one() -> None:
     [(["@", "I"], True), (["@"] * 16, True), (["@"] * 17, False), (["@" * 33], False)],
 )
 def test_trades_share_their_condition_codes(
-    codec: Codec, codes: list[str], is_shared: bool
+    codec: Codec, codes: list[str], is_shared: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(decoder, "_SHARED_CODES", {})
     one, another = (only(decode(codec, TRADE | {"c": codes, "t": stamp(codec)})) for _ in range(2))
     assert isinstance(one, Trade)
     assert isinstance(another, Trade)
@@ -456,10 +457,11 @@ def test_trades_share_their_condition_codes(
     assert (one.conditions is another.conditions) == is_shared
 
 
-def test_only_so_many_combinations_of_condition_codes_are_shared(
+def test_only_so_many_combinations_of_condition_codes_are_shared_at_a_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(decoder, "_SHARED_CODES", {})
+    shared: dict[object, object] = {}
+    monkeypatch.setattr(decoder, "_SHARED_CODES", shared)
     trades = [
         only(decode("json", TRADE | {"c": [codes], "t": TEXT}))
         for codes in (*map(str, range(5000)), "0", "4999")
@@ -469,6 +471,15 @@ def test_only_so_many_combinations_of_condition_codes_are_shared(
     )
     assert again == [first, last]
     assert [codes is known for codes, known in zip(again, (first, last), strict=True)] == [
-        True,
         False,
+        True,
     ]
+    assert len(shared) == 5001 - 4096
+
+
+def test_codes_of_a_trade_that_is_rejected_are_not_shared(monkeypatch: pytest.MonkeyPatch) -> None:
+    shared: dict[object, object] = {}
+    monkeypatch.setattr(decoder, "_SHARED_CODES", shared)
+    decoded = decode("msgpack", TRADE | {"c": ["@", "I"], "p": float("nan"), "t": stamp("msgpack")})
+    assert len(decoded.rejects) == 1
+    assert shared == {}

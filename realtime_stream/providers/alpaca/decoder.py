@@ -226,12 +226,14 @@ def _finite(message: object, *numbers: Decimal) -> None:
 
 
 def _complete_trade(trade: Any) -> None:  # a wire class: its fields are not yet the public types
+    if not (trade.price.is_finite() and trade.size.is_finite()):
+        _finite(trade, trade.price, trade.size)
     codes = trade.conditions
     if codes.__class__ is not tuple:
         codes = _codes(codes)
-    force_setattr(trade, "conditions", _SHARED_CODES.get(codes) or _shared(codes))
-    if not (trade.price.is_finite() and trade.size.is_finite()):
-        _finite(trade, trade.price, trade.size)
+    if codes:
+        codes = _SHARED_CODES.get(codes) or _shared(codes)
+    force_setattr(trade, "conditions", codes)
 
 
 def _complete_quote(quote: Any) -> None:  # as above
@@ -283,8 +285,10 @@ def _shared(codes: tuple[str, ...]) -> tuple[str, ...]:
     Trades are kept by the thousand, and every tuple that is kept brings the next garbage collection
     nearer, which stops the whole process for tens of milliseconds.
     """
-    if len(_SHARED_CODES) >= _MAX_SHARED or len("|".join(codes)) > _LONGEST_SHARED:
+    if len("|".join(codes)) > _LONGEST_SHARED:
         return codes
+    if len(_SHARED_CODES) >= _MAX_SHARED:
+        _SHARED_CODES.clear()
     return _SHARED_CODES.setdefault(codes, codes)
 
 
