@@ -6,13 +6,17 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from realtime_stream.market.bars import TradeBars, build_bars
+from realtime_stream.market.bars.tally import Tally
 from realtime_stream.market.calendar import AlwaysOpen, RegularHours
 from realtime_stream.market.models import Bar, TradeCancel, TradeCorrection
 from realtime_stream.market.timeframe import Intervals, parse_timeframe
 from tests.property.support_bars import GRACE, HOUR, MINUTE, SECOND, START, said, trade, trade_bars
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from realtime_stream.market.bars import BarBuilder
+    from realtime_stream.market.models import Trade
 
 DUE = START + MINUTE + GRACE
 
@@ -319,7 +323,97 @@ def test_older_intervals_keep_sums_when_there_are_many_trades() -> None:
     ]
 
 
+@pytest.mark.parametrize("batch", [1, 3, 64])
+def test_no_more_trades_are_kept_than_asked_for(batch: int) -> None:
+    builder = trade_bars(most_trades=5, batch=batch)
+    for number in range(60):
+        builder.add(trade(START + number, trade_id=number))
+    for number in range(60):
+        builder.cancel(cancel(number, DUE))
+    assert 1 <= builder.counts.corrected <= 5
+
+
+# --- figures nobody can count with, which validation may be told to let pass ---
+
+
+@pytest.mark.parametrize("batch", [1, 3, 64])
+@pytest.mark.parametrize("at", [0, 6, 70])
+@pytest.mark.parametrize(
+    ("price", "size"),
+    [
+        ("NaN", "1"),
+        ("Infinity", "1"),
+        ("10", "Infinity"),
+        ("10", "sNaN"),
+        ("1E+600000", "1E+600000"),
+    ],
+)
+def test_what_cannot_be_counted_is_left_out(price: str, size: str, at: int, batch: int) -> None:
+    builder = trade_bars(most_trades=50, batch=batch)
+    for number in range(130):
+        is_odd = number == at
+        builder.add(
+            trade(
+                START + number,
+                price if is_odd else str(11 + number % 2),
+                size if is_odd else "1",
+                trade_id=number,
+            )
+        )
+    builder.add(trade(START + 130, "0", trade_id=130))
+    [bar] = builder.advance(DUE)
+    assert (str(bar.high), str(bar.low)) == ("12", "0")
+    assert (str(bar.volume), bar.trade_count) == ("130", 130)
+    builder.add(trade(START + 131, "13", received_ns=DUE, trade_id=131))
+    [update] = builder.advance(DUE + MINUTE)
+    assert (str(update.high), str(update.volume)) == ("13", "131")
+
+
+@pytest.mark.parametrize("at", [0, 5, 130])
+def test_the_average_does_not_depend_on_when_something_huge_was_traded(at: int) -> None:
+    builder = trade_bars()
+    for number in range(130):
+        if number == at:
+            builder.add(trade(START + number, size="1E+90", conditions=("@", "I")))
+        builder.add(trade(START + number, str(10 + number % 2)))
+    if at == 130:
+        builder.add(trade(START + at, size="1E+90", conditions=("@", "I")))
+    [bar] = builder.advance(DUE)
+    assert bar.vwap == Decimal("10.5")
+
+
+def test_a_price_of_a_hundred_digits_has_an_average() -> None:
+    builder = trade_bars()
+    builder.add(trade(START, "1E+100", "2"))
+    [bar] = builder.advance(DUE)
+    assert bar.vwap == Decimal("1E+100")
+
+
 # --- corrections ---
+
+
+@pytest.mark.parametrize("every", [2, 7, 64])
+def test_an_interval_of_which_much_is_taken_back_is_not_summed_up_each_time(
+    every: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted = 0
+
+    def take(self: Tally, trades: Sequence[Trade]) -> None:
+        nonlocal counted
+        counted += len(trades)
+        real(self, trades)
+
+    real = Tally.take
+    monkeypatch.setattr(Tally, "take", take)
+    builder = trade_bars(batch=64)
+    for number in range(5000):
+        builder.add(trade(START + number, trade_id=number))
+        if number % every == 0:
+            builder.cancel(cancel(number, START + number))
+    [bar] = builder.advance(DUE)
+    kept = 5000 - len(range(0, 5000, every))
+    assert bar.trade_count == kept
+    assert counted <= 2 * 5000
 
 
 @pytest.mark.parametrize("number", [0, 63, 64, 199])

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
-from decimal import Context, Decimal, localcontext
+from decimal import Context, Decimal, InvalidOperation, localcontext
 from operator import mul
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -21,6 +22,7 @@ ZERO: Final = Decimal(0)
 # what markets trade need fewer digits than these, so they do not depend on the order.
 EXACT: Final = Context(prec=80)
 _DECIMALS: Final = Decimal("1e-12")
+_MOST_INTEGRAL: Final = 68  # digits before the point, if twelve behind it have to have room
 _MAGNITUDE: Final = 30
 _ONE: Final = Decimal(1)
 
@@ -41,7 +43,10 @@ def weighted_price(notional: Decimal, weight: Decimal) -> Decimal | None:
     """Average price at twelve decimals, without trailing zeros; ``None`` without a weight."""
     if not weight:
         return None
-    price = EXACT.quantize(EXACT.divide(notional, weight), _DECIMALS)
+    price = EXACT.divide(notional, weight)
+    if price.adjusted() >= _MOST_INTEGRAL:  # a price that validation was told to let pass
+        return price
+    price = EXACT.quantize(price, _DECIMALS)
     if price == EXACT.to_integral_value(price):
         return EXACT.quantize(price, _ONE)
     return EXACT.normalize(price)
@@ -94,10 +99,10 @@ class Tally:
             for rule, group in self._groups(trades):
                 try:
                     self._take(rule, group)
-                except (
-                    ArithmeticError
-                ):  # one is not finite or beyond all bounds: validation said so
-                    self._take(rule, [each for each in group if _is_countable(each)])
+                except ArithmeticError:  # one is not finite or beyond all bounds
+                    for each in group:
+                        with suppress(ArithmeticError):  # validation told of it
+                            self._take(rule, [each])
 
     def _groups(self, trades: Sequence[Trade]) -> Iterable[tuple[Eligibility, list[Trade]]]:
         """The trades by what they count for."""
@@ -113,20 +118,26 @@ class Tally:
         return groups.items()
 
     def _take(self, rule: Eligibility, trades: list[Trade]) -> None:
-        """Count trades of one kind in: all of them or, if one cannot be counted, none."""
-        if not trades:
-            return
+        """Count trades of one kind in: all of them or, if one cannot be counted, none.
+
+        Raises:
+            ArithmeticError: One cannot.
+        """
         prices = [each.price for each in trades] if rule.high_low else ()
         sizes = [each.size for each in trades] if rule.volume else ()
         high, low = self.high, self.low
         if prices:
             high = max(prices) if high is None else max(high, *prices)
             low = min(prices) if low is None else min(low, *prices)
-        volume = self.volume + sum(sizes, ZERO)
+        traded = sum(sizes, ZERO)
+        volume = self.volume + traded
         notional, weight = self.notional, self.weight
         if prices and sizes:
             notional += sum(map(mul, prices, sizes), ZERO)
-            weight += volume - self.volume
+            weight += traded
+        for figure in (high, low, volume, notional):
+            if figure is not None and not figure.is_finite():
+                raise InvalidOperation
         if self.daily or rule.open_close == "yes":
             times = [each.timestamp_ns for each in trades]
             earliest, latest = min(times), max(times)
@@ -165,10 +176,6 @@ class Tally:
     def _only_as_first(trade: Trade) -> bool:
         rule = eligibility(trade.tape, trade.conditions, daily=True)
         return rule.open_close == "first"
-
-
-def _is_countable(trade: Trade) -> bool:
-    return is_plausible(trade.price) and is_plausible(trade.size)
 
 
 def _at(moment: int, trades: list[Trade], times: list[int], known: Trade | None) -> Iterator[Trade]:

@@ -32,27 +32,32 @@ class TradeCell(Cell):
         trades: Those that are kept one by one.
         listed: How many of them the builder has listed.
         folded: Sums of those that are no longer kept.
-        sums: Sums of all, but for those of ``trades`` from ``summed`` on.
+        sums: Sums of all, but for those of ``trades`` from ``summed`` on; ``None``: of nothing yet.
         summed: See ``sums``.
     """
 
-    __slots__ = ("folded", "listed", "summed", "sums", "trades")
+    __slots__ = ("daily", "folded", "listed", "summed", "sums", "trades")
 
     def __init__(self, start: int, end: int, *, daily: bool) -> None:
         """Begin without trades."""
         super().__init__(start, end)
         self.trades: list[Trade] = []
+        self.daily = daily
         self.listed = 0
         self.folded: Tally | None = None
-        self.sums = Tally(daily)
+        self.sums: Tally | None = None
         self.summed = 0
 
     def sum_up(self) -> Tally:
         """The sums of all trades."""
+        sums = self.sums
+        if sums is None:
+            folded = self.folded
+            sums = self.sums = Tally(self.daily) if folded is None else replace(folded)
         if self.summed < len(self.trades):
-            self.sums.take(self.trades[self.summed :])
+            sums.take(self.trades[self.summed :])
             self.summed = len(self.trades)
-        return self.sums
+        return sums
 
     def fold(self, number: int) -> None:
         """Keep only the sums of the first trades."""
@@ -60,7 +65,7 @@ class TradeCell(Cell):
             self.folded = replace(self.sum_up())
         else:
             if self.folded is None:
-                self.folded = Tally(self.sums.daily)
+                self.folded = Tally(self.daily)
             self.folded.take(self.trades[:number])
         del self.trades[:number]
         if self.summed < number:
@@ -70,7 +75,7 @@ class TradeCell(Cell):
 
     def changed(self) -> None:
         """Begin the sums anew: a trade is not what it was."""
-        self.sums = Tally(self.sums.daily) if self.folded is None else replace(self.folded)
+        self.sums = None
         self.summed = 0
 
 
@@ -117,7 +122,7 @@ class TradeBars(Series[TradeCell]):
         self._current = TradeCell(0, 0, daily=self._daily)
         self._start = self._end = 0
         self._trades = self._current.trades
-        self._full_at = batch  # how many trades make the current interval's next batch whole
+        self._full_at = batch  # at how many trades the current interval is summed up
 
     def add(self, event: Trade) -> None:
         """Take a trade. Emits nothing."""
@@ -142,12 +147,12 @@ class TradeBars(Series[TradeCell]):
             self._unlist(cell)
             self._current, self._start, self._end = cell, cell.start, cell.end
             self._trades = cell.trades
+            self._await_batch()
         cell.trades.append(trade)
         if cell is not self._current:
             self._list(cell)
         if len(cell.trades) > self._most:
             self._fold_oldest(cell)
-        self._full_at = self._current.summed + self._batch
         self._fold_old()
 
     def _sum_up(self) -> None:
@@ -155,7 +160,10 @@ class TradeBars(Series[TradeCell]):
         cell.sum_up()
         if len(cell.trades) > self._most:
             self._fold_oldest(cell)
-        self._full_at = cell.summed + self._batch
+        self._await_batch()
+
+    def _await_batch(self) -> None:
+        self._full_at = min(self._current.summed + self._batch, self._most + 1)
 
     # --- memory ---
 
@@ -244,5 +252,7 @@ class TradeBars(Series[TradeCell]):
         if cell is not self._current:
             self._unlist(cell)
             self._list(cell)
+        else:  # all of it has to be summed up again: not before as many have come as there are
+            self._full_at = min(2 * len(cell.trades), self._most + 1)
         if cell.closed:
             self._wait(cell, received_ns + self._grace_ns)
