@@ -20,6 +20,8 @@ from realtime_stream.sinks.sql.tables import metadata
 from tests.external.bars import bar, plain, rows
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from psycopg import Connection
 
     from tests.external.servers import PostgresServer
@@ -117,10 +119,9 @@ def test_two_processes_may_be_first(url: str) -> None:
         assert process.stdin is not None
         process.stdin.write("\n")
         process.stdin.flush()
-    for process in processes:
-        _, complaint = process.communicate(timeout=30)
-        assert process.returncode == 0, complaint
-
+    complaints = [process.communicate(timeout=30)[1] for process in processes]
+    assert complaints == [""] * 3
+    assert [process.returncode for process in processes] == [0] * 3
     assert rows(url, _VERSION) == [("0001",)]
 
 
@@ -143,6 +144,30 @@ def test_two_threads_may_be_first(url: str) -> None:
         thread.join(30)
     assert errors == []
     assert rows(url, "SELECT count(*) FROM ohlcv_bars") == [(3,)]
+
+
+@pytest.mark.parametrize("number", range(20))
+def test_several_may_make_a_file_at_once(number: int, tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / f'{number}.db'}"
+    barrier = threading.Barrier(4)
+    errors: list[SinkError] = []
+
+    def first() -> None:
+        repository = OHLCVRepository(url)
+        barrier.wait(10)
+        try:
+            repository.insert([bar()])
+        except SinkError as exc:
+            errors.append(exc)
+        repository.close()
+
+    threads = [threading.Thread(target=first) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert errors == []
+    assert rows(url, "SELECT count(*) FROM ohlcv_bars") == [(1,)]
 
 
 def test_who_may_not_change_the_schema_can_use_it(

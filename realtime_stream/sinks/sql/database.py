@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
+from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random
 
 from realtime_stream.errors import ConfigurationError, SinkError
 from realtime_stream.sinks.sql.addresses import ALLOWED, checked_url, mask, shown
@@ -278,7 +279,18 @@ def _set_up_sqlite(engine: Engine, timeout: float) -> None:
         cursor = connection.cursor()
         try:
             cursor.execute(f"PRAGMA busy_timeout = {math.ceil(timeout * 1000)}")
-            cursor.execute("PRAGMA journal_mode = WAL")
+            # Of several that are the first at once, SQLite refuses all but one without waiting.
+            attempts = Retrying(
+                retry=retry_if_exception(_is_busy),
+                stop=stop_after_delay(timeout),
+                wait=wait_random(0, 0.02),
+                reraise=True,
+            )
+            attempts(cursor.execute, "PRAGMA journal_mode = WAL")
             cursor.execute("PRAGMA synchronous = NORMAL")
         finally:
             cursor.close()
+
+
+def _is_busy(error: BaseException) -> bool:
+    return getattr(error, "sqlite_errorname", "").startswith("SQLITE_BUSY")
