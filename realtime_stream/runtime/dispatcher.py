@@ -132,6 +132,7 @@ class Dispatcher:
         self.undelivered = 0
         self.last_event_ns = 0  # when the last event delivered was received
         self._present: Iterator[MarketEvent] = iter(())  # what the present frame still holds
+        self._ends: list[MarketEvent] = []  # of frames in it that are not measured yet
         self.reports_dropped = 0
 
     @property
@@ -259,16 +260,14 @@ class Dispatcher:
             if behind:
                 self._lagging()
             self._guard.begin(self._clock.monotonic())
-            joined = frame.events.ends if isinstance(frame.events, JoinedEvents) else ()
-            self._deliver_each(self._present, joined)
+            self._ends = frame.events.ends if isinstance(frame.events, JoinedEvents) else []
+            self._deliver_each(self._present)
         finally:
             self.undelivered += self.in_hand
             self._present = iter(())
             self._lag.end()
 
-    def _deliver_each(  # noqa: C901, PLR0912  # a call costs more than a branch
-        self, events: Iterator[MarketEvent], ends: Sequence[MarketEvent]
-    ) -> None:
+    def _deliver_each(self, events: Iterator[MarketEvent]) -> None:  # noqa: C901, PLR0912  # a call costs more than a branch
         """The loop that runs once per event, and therefore is flat."""
         guard, queues, latest, delivered = self._guard, self._queues, self._latest, self.delivered
         gaps, missing, series = self._gaps, self._gaps.open, self._series
@@ -322,12 +321,11 @@ class Dispatcher:
             if self._deadline is not None and self._is_late():
                 break
         if event is not None:
-            for end in ends[:-1]:
-                self._latency.passed(end.channel, end.timestamp_ns, end.received_ns)
             self._frame_over(event, lane, due_ns)
 
     def _take_bar(self, bar: Bar) -> None:
         """Deliver a bar, unless it has to wait; bars are few."""
+        self._note_frames_before(bar)
         admitted = self.history.admit(bar)
         if admitted is not None:
             self._desk.measure(bar, self._data_clock.utc_now_ns())
@@ -335,6 +333,7 @@ class Dispatcher:
 
     def _frame_over(self, event: MarketEvent, lane: str, due_ns: int) -> None:
         """What is done once a frame: its last event stands for all of them."""
+        self._note_frames_before(event)
         self.last_event_ns = event.received_ns
         self._series.newest_ns = max(self._series.newest_ns, event.timestamp_ns)
         if event.received_ns >= due_ns:
@@ -344,6 +343,23 @@ class Dispatcher:
         else:
             now_ns = self._data_clock.utc_now_ns()
             self._latency.tick(lane, event.timestamp_ns, event.received_ns, now_ns)
+
+    def _note_frames_before(self, event: MarketEvent) -> None:
+        """Measure the frames that are delivered together with this event's own, and before it.
+
+        So the clocks' difference is the same whether we had fallen behind or not, and therefore
+        when the session is replayed.
+        """
+        ends = self._ends
+        if not ends:
+            return
+        if event is ends[-1]:
+            before = len(ends) - 1
+        else:
+            times = [end.received_ns for end in ends]
+            before = times.index(event.received_ns) if event.received_ns in times else len(ends)
+        self._latency.passed(ends[:before])
+        del ends[:before]
 
     def _judge(self, event: MarketEvent, verdict: Verdict) -> bool:
         """Whether an event is delivered in spite of what validation found."""

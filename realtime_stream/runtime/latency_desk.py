@@ -10,8 +10,9 @@ from realtime_stream.ports import ErrorEvent
 from realtime_stream.runtime.latency import LatencyMeter, LatencySignal, SkewMeter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
+    from realtime_stream.market.models import MarketEvent
     from realtime_stream.ports import LatencyInfo
     from realtime_stream.runtime.log import EventLog
 
@@ -70,14 +71,14 @@ class LatencyDesk:
         """Something came that tells nothing of the clocks."""
         self._anything = True
 
-    def passed(self, lane: str, event_ns: int, received_ns: int) -> None:
-        """A frame ended with this event; it was delivered together with those behind it.
-
-        So the skew is the same whether we had fallen behind or not, as it is when the session is
-        replayed.
-        """
-        if lane in _TICKS:
-            self._note_skew(lane, event_ns, received_ns)
+    def passed(self, ends: Iterable[MarketEvent]) -> None:
+        """Frames that ended with these events were delivered together with one behind them."""
+        note = self._skew.note
+        for end in ends:
+            if end.channel in _TICKS:
+                skewed = note(end.timestamp_ns, end.received_ns)
+                if skewed is not None:
+                    self._raise(skewed, end.channel)
 
     def tick(self, lane: str, event_ns: int, received_ns: int, now_ns: int) -> None:
         """A quote or a trade has been delivered; events of other channels do not count."""

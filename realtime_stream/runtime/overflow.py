@@ -55,9 +55,14 @@ class JoinedEvents(Struct, gc=False):
 
     def __iter__(self) -> Iterator[MarketEvent]:
         """Decode every part, then iterate."""
-        parts = [list(part) for part in self.parts]
-        self.ends = [part[-1] for part in parts if part]
-        return iter([event for part in parts for event in part])
+        events: list[MarketEvent] = []
+        self.ends = []
+        for part in self.parts:
+            before = len(events)
+            events.extend(part)
+            if len(events) > before:
+                self.ends.append(events[-1])
+        return iter(events)
 
     def __contains__(self, event: object) -> bool:
         """Whether one of the frames brought this event."""
