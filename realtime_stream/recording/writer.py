@@ -8,8 +8,8 @@ import os
 from typing import TYPE_CHECKING, Final
 
 from realtime_stream.errors import RecordingError
+from realtime_stream.locks import FolderLock
 from realtime_stream.recording.format import MAGIC, pack
-from realtime_stream.recording.lock import RecordingLock
 from realtime_stream.recording.reader import first_header, segments
 from realtime_stream.recording.records import FORMAT_VERSION, Header
 
@@ -74,7 +74,7 @@ class RecordingWriter:
         self._segment_seconds = segment_seconds
         self._clock = clock
         self._data_clock = data_clock
-        self._lock = RecordingLock(folder)
+        self._lock = FolderLock(folder, "another recorder writes into it")
         self._file: io.FileIO | None = None
         self._number = 0
         self._size = 0  # of the segment, up to its last whole block

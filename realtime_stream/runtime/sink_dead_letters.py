@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from realtime_stream.clock import datetime_from_ns
+from realtime_stream.locks import lock_file
 from realtime_stream.market.models import Bar
-from realtime_stream.runtime.spool_lock import lock_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from realtime_stream.errors import ConfigurationError
-from realtime_stream.runtime.spool_lock import FolderLock
+from realtime_stream.locks import FolderLock
 from realtime_stream.runtime.spool_records import Frame, decode_bar, encode_frame, frames
 from realtime_stream.runtime.spool_segment import Segment
 
@@ -98,9 +98,13 @@ class Spool:
         self._closed = False
         # Bytes, of the files taken up, behind their last whole bars: torn by a crash, or damaged.
         self.unreadable = 0
+        self._guard = FolderLock(folder, "another process or manager uses it")
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self._guard = FolderLock(folder)
+            self._guard.take()
+        except BlockingIOError as exc:
+            msg = f"another process or manager uses the spool folder {folder}"
+            raise ConfigurationError(msg) from exc
         except OSError as exc:
             raise _unusable(folder, exc) from exc
         try:
