@@ -201,6 +201,7 @@ def _rejected(event: RejectedEvent) -> dict[str, Any]:
 def _backfilled(event: BackfillEvent) -> dict[str, Any]:
     return {
         "type": "backfill",
+        "purpose": event.purpose,
         "channel": event.channel,
         "symbol": event.symbol,
         "start_ns": event.start_ns,

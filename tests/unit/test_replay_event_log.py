@@ -125,7 +125,9 @@ def test_what_validation_and_history_say_is_written() -> None:
     assert _line(rejected)["event"]["symbol"] == "AAPL"
     flagged = RejectedEvent(QUOTE, "crossed", "bid_price", Decimal(2), rejected=False)
     assert _line(flagged)["type"] == "flagged"
-    assert _line(BackfillEvent("bars", "AAPL", 1, 2, 3, 4, complete=True))["fetched"] == 3
+    filled = BackfillEvent("bars", "AAPL", 1, 2, 3, 4, complete=True)
+    assert _line(filled)["fetched"] == 3
+    assert _line(filled)["purpose"] == "gap"
 
 
 def test_anything_else_is_refused() -> None:
