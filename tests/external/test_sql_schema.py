@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sqlite3
 import subprocess
 import sys
 import threading
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,7 +17,7 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Table, inspect, text
 
 from realtime_stream.errors import SinkError
-from realtime_stream.sinks.sql import OHLCVRepository, SqlSink, migrations, upgrade
+from realtime_stream.sinks.sql import OHLCVRepository, SqlSink, database, migrations, upgrade
 from realtime_stream.sinks.sql.tables import metadata
 from tests.external.bars import bar, plain, rows
 
@@ -146,27 +148,24 @@ def test_two_threads_may_be_first(url: str) -> None:
     assert rows(url, "SELECT count(*) FROM ohlcv_bars") == [(3,)]
 
 
-@pytest.mark.parametrize("number", range(20))
-def test_several_may_make_a_file_at_once(number: int, tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path / f'{number}.db'}"
-    barrier = threading.Barrier(4)
-    errors: list[SinkError] = []
+def test_who_opens_a_file_waits_for_the_other_that_makes_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = f"sqlite:///{tmp_path / 'bars.db'}"
+    refused = threading.Event()
 
-    def first() -> None:
-        repository = OHLCVRepository(url)
-        barrier.wait(10)
-        try:
-            repository.insert([bar()])
-        except SinkError as exc:
-            errors.append(exc)
-        repository.close()
+    def note(error: BaseException) -> bool:
+        refused.set()
+        return isinstance(error, sqlite3.OperationalError)
 
-    threads = [threading.Thread(target=first) for _ in range(4)]
-    for thread in threads:
+    monkeypatch.setattr(database, "_is_busy", note)
+    with closing(sqlite3.connect(tmp_path / "bars.db")) as other, OHLCVRepository(url) as ours:
+        other.execute("BEGIN IMMEDIATE")
+        thread = threading.Thread(target=ours.insert, args=([bar()],))
         thread.start()
-    for thread in threads:
+        assert refused.wait(10)
+        other.rollback()
         thread.join(30)
-    assert errors == []
     assert rows(url, "SELECT count(*) FROM ohlcv_bars") == [(1,)]
 
 

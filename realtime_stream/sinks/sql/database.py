@@ -278,15 +278,16 @@ def _set_up_sqlite(engine: Engine, timeout: float) -> None:
     def _connected(connection: Any, _record: object) -> None:  # called by SQLAlchemy
         cursor = connection.cursor()
         try:
-            cursor.execute(f"PRAGMA busy_timeout = {math.ceil(timeout * 1000)}")
-            # Of several that are the first at once, SQLite refuses all but one without waiting.
+            # Of several that make a file at once, SQLite refuses all but one without waiting.
             attempts = Retrying(
                 retry=retry_if_exception(_is_busy),
                 stop=stop_after_delay(timeout),
                 wait=wait_random(0, 0.02),
                 reraise=True,
             )
+            cursor.execute("PRAGMA busy_timeout = 0")
             attempts(cursor.execute, "PRAGMA journal_mode = WAL")
+            cursor.execute(f"PRAGMA busy_timeout = {math.ceil(timeout * 1000)}")
             cursor.execute("PRAGMA synchronous = NORMAL")
         finally:
             cursor.close()
