@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass
-from decimal import Context, Decimal, InvalidOperation, localcontext
+from decimal import Context, Decimal, InvalidOperation, Overflow, localcontext
 from operator import mul
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -40,10 +40,13 @@ class Figures(NamedTuple):
 
 
 def weighted_price(notional: Decimal, weight: Decimal) -> Decimal | None:
-    """Average price at twelve decimals, without trailing zeros; ``None`` without a weight."""
+    """Average price at twelve decimals, without trailing zeros; ``None`` if there is none."""
     if not weight:
         return None
-    price = EXACT.divide(notional, weight)
+    try:
+        price = EXACT.divide(notional, weight)
+    except Overflow:
+        return None
     if price.adjusted() >= _MOST_INTEGRAL:  # a price that validation was told to let pass
         return price
     price = EXACT.quantize(price, _DECIMALS)
@@ -138,16 +141,18 @@ class Tally:
         for figure in (high, low, volume, notional):
             if figure is not None and not figure.is_finite():
                 raise InvalidOperation
+        first, opening, closing = self.first, self.open, self.close
         if self.daily or rule.open_close == "yes":
             times = [each.timestamp_ns for each in trades]
             earliest, latest = min(times), max(times)
-            if self.daily and (self.first is None or earliest <= self.first.timestamp_ns):
-                self.first = min(_at(earliest, trades, times, self.first), key=order_of)
+            if self.daily and (first is None or earliest <= first.timestamp_ns):
+                first = min(_at(earliest, trades, times, first), key=order_of)
             if rule.open_close == "yes":
-                if self.open is None or earliest <= self.open.timestamp_ns:
-                    self.open = min(_at(earliest, trades, times, self.open), key=order_of)
-                if self.close is None or latest >= self.close.timestamp_ns:
-                    self.close = max(_at(latest, trades, times, self.close), key=order_of)
+                if opening is None or earliest <= opening.timestamp_ns:
+                    opening = min(_at(earliest, trades, times, opening), key=order_of)
+                if closing is None or latest >= closing.timestamp_ns:
+                    closing = max(_at(latest, trades, times, closing), key=order_of)
+        self.first, self.open, self.close = first, opening, closing
         self.high, self.low = high, low
         self.volume, self.notional, self.weight = volume, notional, weight
         self.trade_count += len(sizes)
