@@ -351,8 +351,8 @@ def test_what_a_sink_refuses_goes_to_its_dead_letters_and_the_rest_is_stored(
     info = wait_for(manager, lambda info: info.stored + info.dead_lettered == 6, "memory")
     assert (info.stored, info.dead_lettered) == (3, 3)
     assert minutes(sink.bars) == [0, 2, 4]
-    assert minutes(letters(tmp_path, "memory")) == [1, 3, 5]
     manager.stop()
+    assert minutes(letters(tmp_path, "memory")) == [1, 3, 5]
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # it is meant
@@ -381,8 +381,8 @@ def test_a_sink_that_ends_its_own_thread_is_reported_and_the_stream_goes_on(
     wait_for(manager, stored(2))
     info = wait_for(manager, lambda info: info.offered == 2 and not info.queued, "memory")
     assert (info.spooled, info.dead_lettered) == (1, 1)
-    assert minutes(letters(tmp_path, "memory")) == [1]
     manager.stop()
+    assert minutes(letters(tmp_path, "memory")) == [1]
     sink.behave = None
     manager.start()
     wait_for(manager, stored(1), "memory")
