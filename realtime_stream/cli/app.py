@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from pathlib import Path
-from typing import Annotated, Any, Final, NoReturn
+from typing import Annotated, Any, Final, NoReturn, TypeAlias
 
 import typer
 
@@ -31,6 +31,31 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,  # its tracebacks show local variables, and so might show keys
 )
+
+
+# Options that several commands have.
+_Symbols: TypeAlias = Annotated[
+    str | None, typer.Option("--symbols", "-s", help="Comma-separated symbols.")
+]
+_WatchlistFile: TypeAlias = Annotated[
+    Path | None, typer.Option(help="File with one symbol a line.", exists=True, dir_okay=False)
+]
+_Channels: TypeAlias = Annotated[
+    list[str] | None, typer.Option(help="Channel of the symbols; may be given several times.")
+]
+_Market: TypeAlias = Annotated[str, typer.Option(help="stocks, crypto, options or news.")]
+_Feed: TypeAlias = Annotated[str | None, typer.Option(help="Feed of the market.")]
+_Url: TypeAlias = Annotated[str | None, typer.Option(help="Whole WebSocket URL instead.")]
+_HistoryUrl: TypeAlias = Annotated[str | None, typer.Option(help="Base URL of the history.")]
+_Duration: TypeAlias = Annotated[
+    float | None, typer.Option(help="Stop after so many seconds.", min=0)
+]
+_Timeframes: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(help="Bars to build besides, such as 5m; may be given several times."),
+]
+_Store: TypeAlias = Annotated[str, typer.Option(help="Database, such as sqlite:///bars.db.")]
+_Quiet: TypeAlias = Annotated[bool, typer.Option(help="Print final figures only.")]
 
 
 def main() -> NoReturn:
@@ -93,35 +118,23 @@ def demo(
 
 @app.command()
 def run(  # noqa: PLR0917  # typer reads the options from the parameters
-    symbols: Annotated[
-        str | None, typer.Option("--symbols", "-s", help="Comma-separated symbols.")
-    ] = None,
-    watchlist_file: Annotated[
-        Path | None,
-        typer.Option(help="File with one symbol a line.", exists=True, dir_okay=False),
-    ] = None,
-    channel: Annotated[
-        list[str] | None, typer.Option(help="Channel to watch; may be given several times.")
-    ] = None,
-    market: Annotated[str, typer.Option(help="stocks, crypto, options or news.")] = "stocks",
-    feed: Annotated[str | None, typer.Option(help="Feed of the market.")] = None,
-    url: Annotated[str | None, typer.Option(help="Whole WebSocket URL instead.")] = None,
-    duration: Annotated[
-        float | None, typer.Option(help="Stop after so many seconds.", min=0)
-    ] = None,
+    symbols: _Symbols = None,
+    watchlist_file: _WatchlistFile = None,
+    channel: _Channels = None,
+    market: _Market = "stocks",
+    feed: _Feed = None,
+    url: _Url = None,
+    duration: _Duration = None,
     *,
-    quiet: Annotated[bool, typer.Option(help="Print final figures only.")] = False,
-    timeframe: Annotated[
-        list[str] | None,
-        typer.Option(help="Bars to build besides, such as 5m; may be given several times."),
-    ] = None,
+    quiet: _Quiet = False,
+    timeframe: _Timeframes = None,
     store: Annotated[
         str | None, typer.Option(help="Database for bars, such as sqlite:///bars.db.")
     ] = None,
     backfill_gaps: Annotated[
         bool, typer.Option("--backfill", help="Fill gaps in bars from history.")
     ] = False,
-    history_url: Annotated[str | None, typer.Option(help="Base URL of the history.")] = None,
+    history_url: _HistoryUrl = None,
 ) -> None:
     """Watch symbols until stopped (SIGINT, SIGTERM or --duration), then print figures.
 
@@ -148,22 +161,17 @@ def run(  # noqa: PLR0917  # typer reads the options from the parameters
 @app.command()
 def backfill(  # noqa: PLR0917  # typer reads the options from the parameters
     start: Annotated[str, typer.Option(help="First moment: a date, or a time in ISO form; UTC.")],
-    store: Annotated[str, typer.Option(help="Database, such as sqlite:///bars.db.")],
+    store: _Store,
     end: Annotated[
         str | None,
         typer.Option(help="The moment after the last; by default, the end of the last whole bar."),
     ] = None,
-    symbols: Annotated[
-        str | None, typer.Option("--symbols", "-s", help="Comma-separated symbols.")
-    ] = None,
-    watchlist_file: Annotated[
-        Path | None,
-        typer.Option(help="File with one symbol a line.", exists=True, dir_okay=False),
-    ] = None,
+    symbols: _Symbols = None,
+    watchlist_file: _WatchlistFile = None,
     timeframe: Annotated[str, typer.Option(help="Of the bars: 1m to 12h, or 1d.")] = "1m",
     market: Annotated[str, typer.Option(help="stocks or crypto.")] = "stocks",
-    feed: Annotated[str | None, typer.Option(help="Feed of the market.")] = None,
-    history_url: Annotated[str | None, typer.Option(help="Base URL of the history.")] = None,
+    feed: _Feed = None,
+    history_url: _HistoryUrl = None,
 ) -> None:
     """Fetch past bars into a database and show how far it is."""
     given = _settings(market, feed, None)
@@ -183,24 +191,15 @@ def backfill(  # noqa: PLR0917  # typer reads the options from the parameters
 @app.command()
 def record(  # noqa: PLR0917  # typer reads the options from the parameters
     out: Annotated[Path, typer.Option(help="Folder of the recording.", file_okay=False)],
-    symbols: Annotated[
-        str | None, typer.Option("--symbols", "-s", help="Comma-separated symbols.")
-    ] = None,
-    watchlist_file: Annotated[
-        Path | None,
-        typer.Option(help="File with one symbol a line.", exists=True, dir_okay=False),
-    ] = None,
-    channel: Annotated[
-        list[str] | None, typer.Option(help="Channel to record; may be given several times.")
-    ] = None,
-    market: Annotated[str, typer.Option(help="stocks, crypto, options or news.")] = "stocks",
-    feed: Annotated[str | None, typer.Option(help="Feed of the market.")] = None,
-    url: Annotated[str | None, typer.Option(help="Whole WebSocket URL instead.")] = None,
-    duration: Annotated[
-        float | None, typer.Option(help="Stop after so many seconds.", min=0)
-    ] = None,
+    symbols: _Symbols = None,
+    watchlist_file: _WatchlistFile = None,
+    channel: _Channels = None,
+    market: _Market = "stocks",
+    feed: _Feed = None,
+    url: _Url = None,
+    duration: _Duration = None,
     *,
-    quiet: Annotated[bool, typer.Option(help="Print final figures only.")] = False,
+    quiet: _Quiet = False,
 ) -> None:
     """Watch symbols like `run`, and keep every frame received for a replay."""
     given = _settings(market, feed, url)
@@ -219,12 +218,9 @@ def replay(
     log: Annotated[
         Path | None, typer.Option(help="Write what is delivered here, as JSON Lines.")
     ] = None,
-    timeframe: Annotated[
-        list[str] | None,
-        typer.Option(help="Bars to build besides, such as 5m; may be given several times."),
-    ] = None,
+    timeframe: _Timeframes = None,
     *,
-    quiet: Annotated[bool, typer.Option(help="Print final figures only.")] = False,
+    quiet: _Quiet = False,
 ) -> None:
     """Play a recording through the same machinery; the same recording gives the same log."""
     try:
@@ -242,7 +238,7 @@ def replay(
 @app.command(name="replay-dead-letters")
 def replay_dead_letters(
     file: Annotated[Path, typer.Argument(help="Dead-letter file, or spool folder.")],
-    store: Annotated[str, typer.Option(help="Database, such as sqlite:///bars.db.")],
+    store: _Store,
 ) -> None:
     """Load bars that could not be stored into a database; what is refused again stays."""
     try:
@@ -255,19 +251,12 @@ def replay_dead_letters(
 
 @app.command(epilog=EXIT_CODES)
 def check(  # noqa: PLR0917  # typer reads the options from the parameters
-    symbols: Annotated[
-        str | None, typer.Option("--symbols", "-s", help="Comma-separated symbols.")
-    ] = None,
-    watchlist_file: Annotated[
-        Path | None,
-        typer.Option(help="File with one symbol a line.", exists=True, dir_okay=False),
-    ] = None,
-    channel: Annotated[
-        list[str] | None, typer.Option(help="Channel to ask for; may be given several times.")
-    ] = None,
-    market: Annotated[str, typer.Option(help="stocks, crypto, options or news.")] = "stocks",
-    feed: Annotated[str | None, typer.Option(help="Feed of the market.")] = None,
-    url: Annotated[str | None, typer.Option(help="Whole WebSocket URL instead.")] = None,
+    symbols: _Symbols = None,
+    watchlist_file: _WatchlistFile = None,
+    channel: _Channels = None,
+    market: _Market = "stocks",
+    feed: _Feed = None,
+    url: _Url = None,
     step_timeout: Annotated[
         float, typer.Option(help="Seconds that each step may take.", min=0.1, max=4)
     ] = 4.0,
@@ -295,7 +284,7 @@ def simulate(  # noqa: PLR0917  # typer reads the options from the parameters
     minutes: Annotated[int, typer.Option(help="Minutes of market time.", min=1)] = 390,
     speed: Annotated[float, typer.Option(help="Market seconds per second.", min=0.001)] = 1.0,
     market: Annotated[str, typer.Option(help="stocks or crypto.")] = "stocks",
-    feed: Annotated[str | None, typer.Option(help="Feed of the market.")] = None,
+    feed: _Feed = None,
     quotes_per_minute: Annotated[int, typer.Option(help="Per symbol.", min=0)] = 120,
     trades_per_minute: Annotated[int, typer.Option(help="Per symbol.", min=0)] = 30,
     drop_after: Annotated[

@@ -188,4 +188,5 @@ def _sessions(schedule: Any) -> Iterator[tuple[date, tuple[int, int]]]:
 
 def _ns(column: Any) -> list[int]:
     # Asked for in nanoseconds, as what pandas keeps depends on its release.
-    return column.to_numpy("datetime64[ns]").astype("int64").tolist()  # type: ignore[no-any-return]
+    numbers: list[int] = column.to_numpy("datetime64[ns]").astype("int64").tolist()
+    return numbers

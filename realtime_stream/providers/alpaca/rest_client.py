@@ -8,6 +8,7 @@ pass through its request classes, which cut them to microseconds.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
@@ -70,7 +71,7 @@ class PageRequest:
         return TimeFrame(amount, TimeFrameUnit(unit))
 
 
-class _OwnTransport:
+class _OwnTransport(ABC):
     """What both clients' ``get()`` becomes. Used by one thread at a time."""
 
     version: str
@@ -97,11 +98,13 @@ class _OwnTransport:
         body, self._body = self._body, b""
         return body
 
+    @abstractmethod
     def _ask_for_bars(self, request: PageRequest) -> None:
-        raise NotImplementedError
+        """Have the SDK ask for a page of bars."""
 
+    @abstractmethod
     def _ask_for_trades(self, request: PageRequest) -> None:
-        raise NotImplementedError
+        """Have the SDK ask for a page of trades."""
 
 
 class _Stocks(_OwnTransport, StockHistoricalDataClient):
