@@ -181,12 +181,13 @@ def test_a_recording_holds_no_secret_and_nothing_of_the_handshake(
     quotes = Recorder[object]()
     manager.on_quote(quotes, "AAPL")
     manager.start()
+    simulator.send_error(500, f"no, not with {SIMULATOR_KEY} and {SIMULATOR_SECRET}")
     simulator.publish(quote("AAPL"))
     quotes.wait_for()
     manager.stop()
     records = list(Recording(tmp_path).records())
     frames = [record.data for record in records if isinstance(record, FrameReceived)]
-    assert len(frames) == 2  # the acknowledgement and the quote
+    assert len(frames) == 3  # the acknowledgement, the error and the quote
     assert not any(b"authenticated" in data or b"connected" in data for data in frames)
     steps = [record.step for record in records if isinstance(record, Step)]
     assert steps == ["connected", "authenticated", "settled"]

@@ -11,6 +11,7 @@ from websockets.exceptions import ConnectionClosed, InvalidMessage
 from websockets.legacy.exceptions import InvalidStatusCode
 
 from realtime_stream.clock import datetime_from_ns
+from realtime_stream.providers.alpaca.masking import masked
 from realtime_stream.resilience.failures import SessionEnd
 
 if TYPE_CHECKING:
@@ -59,9 +60,7 @@ class SessionFacts:
 
     def masked(self, text: str) -> str:
         """A server's words without the keys, which it may quote."""
-        for secret in self.secrets:
-            text = text.replace(secret.get_secret_value(), "***")
-        return text
+        return masked(text, self.secrets)
 
     def note(self, error: BaseException | None) -> None:
         """Keep the first exception."""

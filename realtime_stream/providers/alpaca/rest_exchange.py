@@ -174,7 +174,7 @@ def _body(answer: Answer, credentials: Credentials, end_ns: int) -> bytes:
 
 def _refusal(answer: Answer, credentials: Credentials) -> str:
     keys = (credentials.secret, credentials.key)  # a server may quote what it was sent
-    said = message_of(answer, [key.get_secret_value() for key in keys])
+    said = message_of(answer, keys)
     text = f"the server refused the request for history with HTTP {answer.status}"
     return f"{text}: {said}" if said else text
 

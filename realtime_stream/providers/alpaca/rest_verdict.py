@@ -11,10 +11,13 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from realtime_stream.clock import datetime_from_ns
+from realtime_stream.providers.alpaca.masking import masked
 from realtime_stream.resilience.failures import harmless
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from pydantic import SecretStr
 
     from realtime_stream.providers.alpaca.rest_stream import Answer
 
@@ -57,7 +60,7 @@ def verdict_of(answer: Answer) -> Verdict:
     return Verdict.NEVER
 
 
-def message_of(answer: Answer, secrets: Iterable[str] = ()) -> str:
+def message_of(answer: Answer, secrets: Iterable[SecretStr] = ()) -> str:
     """The server's words, fit for a log line; empty if there are none.
 
     Args:
@@ -68,10 +71,7 @@ def message_of(answer: Answer, secrets: Iterable[str] = ()) -> str:
         problem = msgspec.json.decode(answer.body, type=_Problem)
     except (msgspec.MsgspecError, ValueError, RecursionError):  # a proxy's page, or nothing
         return ""
-    said = problem.message
-    for secret in secrets:  # before anything is cut or escaped
-        said = said.replace(secret, "***")
-    return harmless(said)
+    return harmless(masked(problem.message, secrets))  # before anything is cut or escaped
 
 
 def wait_asked_for(answer: Answer, now_ns: int) -> float:

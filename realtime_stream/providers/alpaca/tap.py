@@ -29,6 +29,7 @@ from realtime_stream.ports import (
 from realtime_stream.providers.alpaca import wire
 from realtime_stream.providers.alpaca.decoder import FrameDecoder
 from realtime_stream.providers.alpaca.frame import EncodedEvents, data_messages
+from realtime_stream.providers.alpaca.masking import blanked
 from realtime_stream.providers.alpaca.subscriptions import SYMBOL_LIMIT, SubscriptionPlan
 
 if TYPE_CHECKING:
@@ -219,9 +220,11 @@ class TapSession:
     def _take(self, data: str | bytes) -> None:
         """Hand a frame of market data on; decode anything else."""
         received_ns = self._data_clock.utc_now_ns()
-        if self._tap is not None:
-            self._tap.frame(data, received_ns)
         messages = data_messages(data)
+        if self._tap is not None:
+            # The server's own words may quote what it was sent.
+            kept = data if messages else blanked(data, self.facts.secrets)
+            self._tap.frame(kept, received_ns)
         if messages and isinstance(data, bytes):
             self._outlive_error()
             events = EncodedEvents(data, messages, received_ns, self._decoder, self._told)
