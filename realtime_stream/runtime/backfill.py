@@ -176,6 +176,8 @@ class Backfill:
             if stretch is not None:
                 stretch.widen(lost.first_ns, end_ns)
                 self._forget_job(stretch)
+                stretch.holding = True  # again, if it had waited long enough
+                self._hold(stretch)
             elif channel in self._channels:
                 stretch = self._dropped(channel, symbol, lost.first_ns, end_ns)
             else:
