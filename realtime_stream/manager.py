@@ -19,7 +19,7 @@ from realtime_stream.runtime.hooks import BarHook, EventHook, ListenerHook
 from realtime_stream.runtime.queues import EventQueues, EventStream
 from realtime_stream.runtime.registry import Registry
 from realtime_stream.runtime.run import Surroundings
-from realtime_stream.runtime.series_spec import BuiltFrom, origin_of
+from realtime_stream.runtime.series_spec import BuiltFrom, check_origin, origin_of
 from realtime_stream.runtime.states import StateBoard
 from realtime_stream.runtime.status import snapshot
 from realtime_stream.runtime.storage import checked_sinks
@@ -143,8 +143,8 @@ class RealTimeStreamManager:
                 the night feeds, whose hours are not known here.
             rng: Draws the jitter of reconnects.
             provider: Makes the source of events, for each start; default: Alpaca's streams.
-            history: Makes the source of history, for each start; default: Alpaca's, when
-                ``config.backfill`` asks for any.
+            history: Makes the source of history, for each start; default: Alpaca's. Used only when
+                ``config.backfill`` names a channel.
             sinks: Where delivered bars are stored. They are closed by whoever made them.
             record: Folder to record into, for a replay; only Alpaca's streams can be recorded.
 
@@ -415,9 +415,7 @@ class RealTimeStreamManager:
             msg = "n must be an integer, 1 or more"
             raise ConfigurationError(msg)
         text = parse_timeframe(timeframe).text
-        if built_from not in {None, "bars", "trades"}:
-            msg = f"built_from must be 'bars' or 'trades', not {ascii(built_from)[:30]}"
-            raise ConfigurationError(msg)
+        check_origin(built_from, fill=fill)
         kinds: tuple[BuiltFrom, ...] = ("bars", "trades") if built_from is None else (built_from,)
         origins = [origin_of(kind, fill=fill) for kind in kinds]
         return self._engine.memory.lookback.recent(symbol, n, text, origins)

@@ -68,7 +68,10 @@ class HistoryProvider(Protocol):
         """
 
     def close(self) -> None:
-        """End what is being fetched within 0.5 s, and every later fetch at once. Thread-safe."""
+        """End what is being fetched within 0.5 s, and every later fetch at once.
+
+        May be called more than once, by any thread.
+        """
 
 
 HistoryFactory: TypeAlias = Callable[[], HistoryProvider]

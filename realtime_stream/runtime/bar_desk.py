@@ -53,19 +53,12 @@ class BarDesk:
         if bar.bar_kind == "regular":
             self._latency.bar(self._ends(bar), bar.received_ns, now_ns)
 
-    def live(self, bar: Bar) -> None:
-        """A bar of the feed is about to be delivered."""
+    def of_the_feed(self, bar: Bar) -> None:
+        """A bar of the feed's own timeframe, live or from history, is about to be delivered."""
         if bar.bar_kind != "daily":
             self._lookback.put(bar, "bars")
             self._lookback.put(bar, DELIVERED)
             self._store(bar)
-        self._series.on_bar(bar)
-
-    def past(self, bar: Bar) -> None:
-        """A bar of the feed's own timeframe came from history."""
-        self._lookback.put(bar, "bars")
-        self._lookback.put(bar, DELIVERED)
-        self._store(bar)
         self._series.on_bar(bar)
 
     def look_back(self, bar: Bar) -> None:

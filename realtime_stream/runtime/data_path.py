@@ -83,16 +83,15 @@ class DataPath:
                 inbox=inbox,
                 clock=clock,
                 data_clock=data_clock,
+                log=log,
             )
         self.screen = Screen(
-            policy=config.validation,
-            market=config.market,
+            validator=memory.validator,
             log=log,
             clock=clock,
             keep=config.rejected_events,
             tell=self._tell,
             log_interval=config.error_log_interval,
-            validator=memory.validator,
         )
         ends = BarEnds(around.calendar, config.bar_alignment)
         self.dispatcher = Dispatcher(

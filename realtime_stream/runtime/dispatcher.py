@@ -224,10 +224,10 @@ class Dispatcher:
         """Enter into the accounts what nobody is called about any more."""
         if isinstance(item, Frame):
             self.undelivered += item.count
-        elif isinstance(item, SessionLost):  # a restart will report what was missed
-            self._gaps.session_ended(item.at_ns, self._latest, item.acknowledged)
+        elif isinstance(item, SessionLost):  # a restart will report and fill what was missed
+            self._note_lost(item)
         elif isinstance(item, EventsDropped):
-            self._gaps.bars_dropped(self._data_clock.utc_now_ns(), item.losses)
+            self._note_dropped(item)
         elif isinstance(item, HistoryPart):
             item.taken()
 
@@ -402,7 +402,7 @@ class Dispatcher:
         if gap is not None:
             self._report_gap(gap)
         self._latest[bar.channel][bar.symbol] = bar
-        self._desk.live(bar)
+        self._desk.of_the_feed(bar)
         self._hand_out_bar(bar)
 
     def pass_over(self, bar: Bar) -> None:
@@ -419,7 +419,7 @@ class Dispatcher:
         newest = known.get(bar.symbol)
         if newest is None or newest.timestamp_ns <= bar.timestamp_ns:
             known[bar.symbol] = bar
-        self._desk.past(bar)
+        self._desk.of_the_feed(bar)
         self._hand_out_bar(bar)
 
     def deliver_trade(self, trade: Trade, *, meets_live: bool) -> bool:
@@ -459,7 +459,7 @@ class Dispatcher:
     def _is_true(self, event: Bar | Trade) -> bool:
         """Whether validation lets an event from history pass."""
         verdict = self._past.check(event)
-        self._past.forget(event.symbol)  # one answer may repeat another
+        self._past.forget_order(event.symbol)  # pages may come in any order, and repeat each other
         return verdict is None or self._screen.judge(event, verdict)
 
     def _hand_out(self, event: MarketEvent, registrations: Sequence[Registration]) -> None:
@@ -493,6 +493,8 @@ class Dispatcher:
             case HistoryPart():
                 self.history.part(item)
             case HistoryDone():
+                for symbol in item.job.request.symbols:
+                    self._past.forget(symbol)  # the next answer is of another time
                 self.history.done(item)
             case SubscriptionsChanged():
                 self._follow_registry(None)
@@ -516,12 +518,15 @@ class Dispatcher:
         self.history.connection_whole(at_ns, item.acknowledged, routes)
 
     def _lost(self, item: SessionLost) -> None:
+        self._note_lost(item)
+        if item.event is not None:
+            self.tell(item.event)
+
+    def _note_lost(self, item: SessionLost) -> None:
         self._connected = False
         self._gaps.session_ended(item.at_ns, self._latest, item.acknowledged)
         lost_ns = self._seen_until(self._exchange.of(item.at_ns))
         self.history.session_lost(self._gaps.open, lost_ns, self._latest)
-        if item.event is not None:
-            self.tell(item.event)
 
     def _seen_until(self, at_ns: int) -> int:
         """From when on something may be missing, where the last frame came at ``at_ns``.
@@ -538,10 +543,13 @@ class Dispatcher:
         return max(min(seen_ns, at_ns), at_ns - _FARTHEST_BEHIND_NS)
 
     def _dropped(self, item: EventsDropped) -> None:
-        self.history.events_dropped(item.losses)
-        gap = self._gaps.bars_dropped(self._data_clock.utc_now_ns(), item.losses)
+        gap = self._note_dropped(item)
         if gap is not None:
             self._report_gap(gap)
+
+    def _note_dropped(self, item: EventsDropped) -> Gap | None:
+        self.history.events_dropped(item.losses)
+        return self._gaps.bars_dropped(self._data_clock.utc_now_ns(), item.losses)
 
     def tell(self, event: object) -> None:
         """Call the listeners of this kind of event; after the deadline only for what ends a run."""

@@ -75,7 +75,6 @@ class HistoryDesk:
         self._settings = settings
         self._series = series
         self._clock = clock
-        self._data_clock = data_clock
         self._outlet = outlet
         self._pen = HoldingPen(settings.hold_bars, self._release)
         self._backfill = Backfill(

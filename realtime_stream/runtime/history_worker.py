@@ -23,12 +23,12 @@ if TYPE_CHECKING:
         HistoryRequest,
     )
     from realtime_stream.runtime.inbox import Inbox
+    from realtime_stream.runtime.log import EventLog
 
 __all__ = ["HistoryDone", "HistoryJob", "HistoryPart", "HistoryWorker"]
 
 T = TypeVar("T")
 
-_LOGGER: Final = logging.getLogger("realtime_stream")
 _PARTS_WAITING: Final = 2  # pages in the inbox at a time
 
 
@@ -82,6 +82,7 @@ class HistoryWorker:
         inbox: Inbox,
         clock: Clock,
         data_clock: Clock,
+        log: EventLog,
     ) -> None:
         """Nothing is fetched yet.
 
@@ -91,12 +92,14 @@ class HistoryWorker:
             inbox: Where answers go.
             clock: For waits.
             data_clock: Says when a fetch began.
+            log: Where records go.
         """
         self._new_history = new_history
         self._credentials = credentials
         self._inbox = inbox
         self._clock = clock
         self._data_clock = data_clock
+        self._log = log
         self._lock = threading.Lock()  # guards the three below
         self._jobs: deque[HistoryJob] = deque()
         self._history: HistoryProvider | None = None
@@ -113,8 +116,8 @@ class HistoryWorker:
     def stop(self) -> None:
         """Let the thread end: what is being fetched ends within half a second. Never blocks."""
         with self._lock:
+            history = None if self._stopped else self._history
             self._stopped = True
-            history = self._history
         self._wake.set()
         self._room.release()
         if history is not None:
@@ -190,14 +193,13 @@ class HistoryWorker:
                 self._close(history)
         return history
 
-    @staticmethod
-    def _close(history: HistoryProvider) -> None:
+    def _close(self, history: HistoryProvider) -> None:
         """Close the source; one that is the user's own may raise anything, which harms nobody."""
         close: Callable[[], object] = history.close
         problem = answer_of(close)
         if isinstance(problem, Exception):
             kind = type(problem).__name__
-            _LOGGER.warning("realtime_history_close_failed", extra={"error": kind})
+            self._log.write(logging.WARNING, "realtime_history_close_failed", error=kind)
 
     def _hand_over(self, job: HistoryJob, page: HistoryPage) -> bool:
         """Put a page into the inbox, once those before it are dealt with."""

@@ -7,7 +7,6 @@ from collections import Counter, deque
 from typing import TYPE_CHECKING, Final
 
 from realtime_stream.market.channels import ALL_SYMBOLS
-from realtime_stream.market.validation import Validator
 from realtime_stream.ports import RejectedEvent
 from realtime_stream.resilience.failures import harmless
 from realtime_stream.runtime.log import Throttle
@@ -16,9 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from realtime_stream.clock import Clock
-    from realtime_stream.market.channels import Market
     from realtime_stream.market.models import MarketEvent, Trade
-    from realtime_stream.market.validation import ValidationPolicy, Verdict
+    from realtime_stream.market.validation import Validator, Verdict
     from realtime_stream.runtime.log import EventLog
 
 __all__ = ["Screen"]
@@ -36,47 +34,36 @@ class Screen:
             :class:`~realtime_stream.market.validation.Validator`.
         findings: Rejected and flagged events, by rule and symbol. After 10,000 pairs, those of
             further ones are counted under ``*``.
-        invalid: Events rejected.
         kept: The last events rejected.
     """
 
     def __init__(
         self,
         *,
-        policy: ValidationPolicy,
-        market: Market,
+        validator: Validator,
         log: EventLog,
         clock: Clock,
         keep: int,
         tell: Callable[[RejectedEvent], None],
-        log_interval: float = 60.0,
-        validator: Validator | None = None,
+        log_interval: float,
     ) -> None:
         """Start with empty accounts.
 
         Args:
-            policy: What to do about each kind of fault.
-            market: The market the events are of.
+            validator: What finds fault; it remembers what was seen before.
             log: Where reports go.
             clock: Only its monotonic time is used.
             keep: How many rejected events are kept.
             tell: Told of each event that is rejected or flagged.
             log_interval: Seconds between two records about the same rule.
-            validator: One that remembers what was seen before; ``None`` for a new one.
         """
-        self._validator = Validator(policy, market) if validator is None else validator
+        self._validator = validator
         self._log = log
         self._throttle = Throttle(clock, log_interval)
         self._tell = tell
         self.checks = self._validator.checks
         self.findings: Counter[tuple[str, str]] = Counter()
-        self.invalid = 0
         self.kept: deque[RejectedEvent] = deque(maxlen=keep)
-
-    def admit(self, event: MarketEvent) -> bool:
-        """Check an event; whether it may be delivered."""
-        verdict = self._validator.check(event)
-        return verdict is None or self.judge(event, verdict)
 
     def judge(self, event: MarketEvent, verdict: Verdict) -> bool:
         """Enter a verdict into the accounts and report it; whether the event may be delivered."""
@@ -88,7 +75,6 @@ class Screen:
             event, verdict.rule, verdict.field, verdict.value, verdict.rejected, verdict.message
         )
         if verdict.rejected:
-            self.invalid += 1
             self.kept.append(found)
             self._report("realtime_event_rejected", event, verdict)
         else:
@@ -103,10 +89,6 @@ class Screen:
     def remember(self, trade: Trade) -> None:
         """Take note of a trade that came another way."""
         self._validator.remember(trade)
-
-    def forget(self, symbol: str) -> None:
-        """Forget what later events of a symbol would be compared with."""
-        self._validator.forget(symbol)
 
     def _report(self, name: str, event: MarketEvent, verdict: Verdict) -> None:
         suppressed = self._throttle.turn(f"{name} {verdict.rule}")

@@ -9,7 +9,14 @@ from typing import Final, Literal, TypeAlias
 from realtime_stream.errors import ConfigurationError
 from realtime_stream.market.timeframe import TimeframeSpec, parse_timeframe
 
-__all__ = ["BuiltFrom", "SeriesSpec", "checked_look_back", "origin_of", "series_spec"]
+__all__ = [
+    "BuiltFrom",
+    "SeriesSpec",
+    "check_origin",
+    "checked_look_back",
+    "origin_of",
+    "series_spec",
+]
 
 BuiltFrom: TypeAlias = Literal["bars", "trades"]
 
@@ -63,13 +70,7 @@ def series_spec(
         ConfigurationError: There is no such timeframe, or it cannot be built that way.
     """
     spec = parse_timeframe(timeframe)
-    given: object = fill
-    if not isinstance(given, bool):
-        msg = f"fill must be True or False, not {ascii(fill)[:30]}"
-        raise ConfigurationError(msg)
-    if built_from not in [None, "bars", "trades"]:  # a list, as it may be anything
-        msg = f"built_from must be 'bars' or 'trades', not {ascii(built_from)[:30]}"
-        raise ConfigurationError(msg)
+    check_origin(built_from, fill=fill)
     of_bars = _is_of_bars(spec)
     if built_from == "bars" and not of_bars:
         msg = f"built_from: {spec.text} cannot be built of bars, only of trades"
@@ -88,6 +89,20 @@ def series_spec(
         msg = "timeframe: this market has neither bars nor trades to build bars of"
         raise ConfigurationError(msg)
     return SeriesSpec(spec.text, "trades", fill)
+
+
+def check_origin(built_from: object, *, fill: object) -> None:
+    """Check what says of which series of a timeframe bars are asked for.
+
+    Raises:
+        ConfigurationError: It is neither ``bars``, ``trades`` nor ``None``, or ``fill`` no bool.
+    """
+    if not isinstance(fill, bool):
+        msg = f"fill must be True or False, not {ascii(fill)[:30]}"
+        raise ConfigurationError(msg)
+    if built_from not in [None, "bars", "trades"]:  # a list, as it may be anything
+        msg = f"built_from must be 'bars' or 'trades', not {ascii(built_from)[:30]}"
+        raise ConfigurationError(msg)
 
 
 def _is_of_bars(spec: TimeframeSpec) -> bool:

@@ -131,3 +131,7 @@ def test_a_source_that_is_none_is_named_by_look_back(new_manager: NewManager) ->
     manager: Any = new_manager()
     with pytest.raises(ConfigurationError, match="built_from"):
         manager.recent_bars("AAPL", 5, built_from="quotes")
+    with pytest.raises(ConfigurationError, match="built_from"):
+        manager.recent_bars("AAPL", 5, built_from=["bars"])
+    with pytest.raises(ConfigurationError, match="fill"):
+        manager.recent_bars("AAPL", 5, fill="no")

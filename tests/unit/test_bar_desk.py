@@ -55,7 +55,7 @@ class Bench:
     def live(self, *bars: Bar) -> None:
         for bar in bars:
             self.desk.measure(bar, bar.received_ns)
-            self.desk.live(bar)
+            self.desk.of_the_feed(bar)
 
     def built_of(self) -> list[tuple[str, str]]:
         """What comes of what it was fed with, once all is due."""
@@ -98,7 +98,7 @@ def test_running_totals_of_a_day_are_only_built_of() -> None:
 
 def test_a_bar_from_history_is_all_but_measured() -> None:
     bench = Bench()
-    bench.desk.past(past(0))
+    bench.desk.of_the_feed(past(0))
     assert bench.kept() == bench.kept(origin=DELIVERED) == minutes_of(bench.store.bars) == [0]
     assert bench.built_of() == [("bars", "5m")]
     assert bench.measured == 0

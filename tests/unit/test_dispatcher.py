@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import random
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from msgspec.structs import replace
@@ -12,10 +12,12 @@ from realtime_stream.config import StreamConfig
 from realtime_stream.market.calendar import AlwaysOpen
 from realtime_stream.market.channels import CHANNELS, Subscription
 from realtime_stream.market.models import Bar, MarketEvent, Trade
-from realtime_stream.ports import ErrorEvent, Gap
+from realtime_stream.market.validation import ValidationPolicy
+from realtime_stream.ports import ErrorEvent, Gap, HistoryRequest
 from realtime_stream.resilience.circuit_breaker import ConnectionCircuitBreaker
 from realtime_stream.runtime.data_path import DataPath
 from realtime_stream.runtime.guard import CallbackGuard
+from realtime_stream.runtime.history_worker import HistoryDone, HistoryJob
 from realtime_stream.runtime.inbox import EventsDropped, Inbox, LostEvents
 from realtime_stream.runtime.lag import LagMeter
 from realtime_stream.runtime.log import EventLog
@@ -27,21 +29,40 @@ from realtime_stream.runtime.states import StateBoard
 
 if TYPE_CHECKING:
     from realtime_stream.errors import CallbackExitError
+    from realtime_stream.ports import HistoryProvider
 
 AAPL = Subscription("trades", "AAPL")
 SECOND = 10**9
 MINUTE = 60 * SECOND
 
 
-def trade(number: int) -> MarketEvent:
+def trade(number: int) -> Trade:
     one = Decimal(1)
     return Trade(symbol="AAPL", timestamp_ns=number, received_ns=number, price=one, size=one)
+
+
+def bar(minute: int, price: str) -> Bar:
+    figure = Decimal(price)
+    return Bar(
+        symbol="AAPL",
+        timestamp_ns=minute * MINUTE,
+        received_ns=(minute + 2) * MINUTE,
+        open=figure,
+        high=figure,
+        low=figure,
+        close=figure,
+        volume=Decimal(1),
+    )
+
+
+def no_history() -> HistoryProvider:
+    raise AssertionError
 
 
 class Setup:
     """A dispatcher with its surroundings, run on the test's thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, **settings: Any) -> None:
         self.clock = FakeClock()
         self.inbox = Inbox(1000, self.clock)
         self.registry = Registry("stocks", (), (), lambda: None)
@@ -55,7 +76,7 @@ class Setup:
             on_error=lambda _: None,
             log=log,
         )
-        config = StreamConfig(api_key="k", secret_key="s")
+        config = StreamConfig(api_key="k", secret_key="s", **settings)
         around = Surroundings(
             name="test",
             config=config,
@@ -67,8 +88,9 @@ class Setup:
             data_clock=self.clock,
             calendar=AlwaysOpen(),
             rng=random.Random(1),  # noqa: S311  # jitter, not cryptography
+            new_history=no_history if config.backfill else None,
         )
-        memory = around.new_memory()
+        self.memory = memory = around.new_memory()
         self.gaps = memory.gaps
         path = DataPath(
             around=around,
@@ -144,6 +166,56 @@ def test_a_slow_look_at_the_lag_is_nobodys_fault() -> None:
     assert quick.name not in setup.guard.slow_calls
 
 
+def test_a_trade_that_history_has_brought_is_not_delivered_live_again() -> None:
+    setup, seen = Setup(), list[MarketEvent]()
+    setup.registry.add("trades", seen.append, ["AAPL"])
+    known = Trade(
+        symbol="AAPL",
+        timestamp_ns=1,
+        received_ns=1,
+        price=Decimal(1),
+        size=Decimal(1),
+        trade_id=7,
+        exchange="V",
+    )
+    setup.clock.advance(10)
+    assert setup.dispatcher.deliver_trade(known, meets_live=True)
+    assert not setup.dispatcher.deliver_trade(known, meets_live=True)
+    setup.inbox.put_frame([known], 0)
+    setup.run()
+    assert seen == [known]
+
+
+def test_a_trade_of_history_that_cannot_be_true_is_not_delivered() -> None:
+    setup, seen = Setup(), list[MarketEvent]()
+    setup.registry.add("trades", seen.append, ["AAPL"])
+    assert not setup.dispatcher.deliver_trade(replace(trade(1), price=Decimal(-1)), meets_live=True)
+    setup.run()
+    assert seen == []
+
+
+def test_outliers_are_found_among_the_bars_of_an_answer() -> None:
+    setup = Setup(validation=ValidationPolicy(outlier="reject", outlier_limit=0.2))
+    setup.clock.advance(10**7)
+    answer = [bar(n, "10") for n in range(60)]
+    assert all(map(setup.dispatcher.accepts, (*answer, answer[3])))  # pages may repeat each other
+    assert not setup.dispatcher.accepts(bar(60, "1000"))
+    setup.inbox.put(HistoryDone(HistoryJob(HistoryRequest("bars", ("AAPL",), 0, 1)), 0))
+    setup.dispatcher.deliver_waiting()
+    assert setup.dispatcher.accepts(bar(0, "1000"))  # of another time
+
+
+def test_after_an_exit_what_was_lost_is_filled_by_the_next_run() -> None:
+    setup = Setup(feed="iex", backfill=("trades",))
+    setup.registry.add("trades", leave, ["AAPL"])
+    setup.inbox.put_frame([trade(1), trade(2)], 0)
+    setup.inbox.put(SessionLost(5, frozenset({AAPL}), None))
+    setup.run()
+    assert setup.exits
+    assert list(setup.memory.history.stretches) == [("trades", "AAPL")]
+    assert list(setup.memory.series.open_gaps()) == [("trades", "AAPL")]
+
+
 @pytest.mark.parametrize("seed", range(10))
 def test_the_lead_of_our_clock_is_the_same_whether_we_had_fallen_behind_or_not(seed: int) -> None:
     at_once, one_by_one = Setup(), Setup()
@@ -169,18 +241,7 @@ def market(rng: random.Random) -> list[list[MarketEvent]]:
         for at_ns in range(begin, begin + MINUTE, SECOND):
             late = rng.randint(10**6, 4 * 10**8)
             events.append(replace(trade(at_ns), received_ns=at_ns + lead + late))
-        one, late = Decimal(1), rng.randint(2 * 10**8, 3 * 10**8)
-        events.append(
-            Bar(
-                symbol="AAPL",
-                timestamp_ns=begin,
-                received_ns=begin + MINUTE + lead + late,
-                open=one,
-                high=one,
-                low=one,
-                close=one,
-                volume=one,
-                timeframe="1m",
-            )
-        )
+        late = rng.randint(2 * 10**8, 3 * 10**8)
+        ended_ns = begin + MINUTE + lead + late
+        events.append(replace(bar(0, "1"), timestamp_ns=begin, received_ns=ended_ns))
     return [[event] for event in sorted(events, key=lambda event: event.received_ns)]

@@ -187,6 +187,8 @@ class Bed:
         self.desk.part(HistoryPart(job, HistoryPage(bars, trades), self._note_taken))
 
     def done(self, job: HistoryJob, error: StreamingError | None = None) -> None:
+        for symbol in job.request.symbols:
+            self._validator.forget(symbol)
         self.desk.done(HistoryDone(job, self.clock.utc_now_ns(), error))
 
     def answer(self, job: HistoryJob, *events: Bar | Trade) -> None:
@@ -242,7 +244,7 @@ class Bed:
     def deliver_live(self, bar: Bar, received: Bar) -> None:
         assert received.timestamp_ns == bar.timestamp_ns
         self.seen.append(bar)
-        self._bar_desk.live(bar)
+        self._bar_desk.of_the_feed(bar)
         self._hand_out(bar, self.registry.routes.of(bar))
 
     def pass_over(self, bar: Bar) -> None:
@@ -250,7 +252,7 @@ class Bed:
 
     def deliver_bar(self, bar: Bar) -> None:
         self.seen.append(bar)
-        self._bar_desk.past(bar)
+        self._bar_desk.of_the_feed(bar)
         self._hand_out(bar, self.registry.routes.of(bar))
 
     def deliver_trade(self, trade: Trade, *, meets_live: bool) -> bool:
@@ -276,7 +278,7 @@ class Bed:
 
     def accepts(self, bar: Bar) -> bool:
         verdict = self._validator.check(bar)
-        self._validator.forget(bar.symbol)
+        self._validator.forget_order(bar.symbol)
         if verdict is None:
             return True
         self.rejected.append(bar)

@@ -25,6 +25,7 @@ from realtime_stream.runtime.history_worker import (
     HistoryWorker,
 )
 from realtime_stream.runtime.inbox import Inbox
+from realtime_stream.runtime.log import EventLog
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -72,7 +73,12 @@ def new_worker(
 ) -> HistoryWorker:
     factory: Callable[[], Any] = source if callable(source) else lambda: source
     return HistoryWorker(
-        new_history=factory, credentials=credentials, inbox=inbox, clock=clock, data_clock=clock
+        new_history=factory,
+        credentials=credentials,
+        inbox=inbox,
+        clock=clock,
+        data_clock=clock,
+        log=EventLog("test"),
     )
 
 

@@ -31,7 +31,6 @@ PRICE_END: Final = Decimal("1e16")
 SIZE_END: Final = Decimal("1e19")  # what NUMERIC(28,9) can hold
 MAX_DIGITS: Final = 28  # what Decimal arithmetic keeps by default
 
-_ZERO: Final = Decimal(0)
 _SHOWN: Final = 40  # characters of a value in a message
 _NS: Final = 1_000_000_000
 _SYMBOL: Final = re.compile(r"[A-Za-z0-9._/:-]{1,32}")

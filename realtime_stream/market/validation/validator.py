@@ -121,12 +121,19 @@ class Validator:
 
     def forget(self, symbol: str) -> None:
         """Forget what was seen of a symbol, so that its next event stands alone."""
+        self.forget_order(symbol)
+        if self._outliers is not None:
+            self._outliers.forget(symbol)
+
+    def forget_order(self, symbol: str) -> None:
+        """Forget which events of a symbol came, but not their prices.
+
+        So the next may be older than the last, or the same again, and still be an outlier.
+        """
         self._trades.forget(symbol)
         self._bars.forget(symbol)
         self._last_quotes.pop(symbol, None)
         self._last_trades.pop(symbol, None)
-        if self._outliers is not None:
-            self._outliers.forget(symbol)
 
     def _chosen(self, policy: ValidationPolicy) -> dict[str, Callable[..., Verdict | None]]:
         """What each channel is checked with: rules that are off cost nothing."""
