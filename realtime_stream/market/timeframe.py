@@ -116,7 +116,7 @@ class Intervals:
     Thread safety: one thread at a time, as the last interval is kept.
     """
 
-    __slots__ = ("_alignment", "_end", "_ns", "_sessions", "_start", "calendar", "spec")
+    __slots__ = ("_end", "_ns", "_sessions", "_start", "calendar", "spec")
 
     def __init__(
         self, spec: TimeframeSpec, calendar: MarketCalendar, alignment: Alignment = "utc"
@@ -146,7 +146,6 @@ class Intervals:
                 )
                 raise ConfigurationError(msg)
             self._sessions = calendar
-        self._alignment = alignment
         self._ns = spec.ns or _DAY_NS
         self._start = self._end = 0
 

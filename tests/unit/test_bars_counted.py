@@ -145,3 +145,19 @@ def test_daily_bars_make_days_only() -> None:
 def test_what_is_of_time_is_not_counted() -> None:
     with pytest.raises(ConfigurationError, match="timeframe '1h'"):
         CountedBars("AAPL", parse_timeframe("1h"))
+
+
+@pytest.mark.parametrize("timeframe", ["ticks:2", "volume:2", "dollars:20"])
+@pytest.mark.parametrize("odd", ["NaN 1", "Infinity 1", "10 NaN", "10 Infinity", "1E+999999 1"])
+def test_what_cannot_be_counted_is_left_out(odd: str, timeframe: str) -> None:
+    builder = counted(timeframe)
+    feed(builder, "10 1", odd, "12 1")
+    [bar] = builder.advance(START)
+    assert said(bar) == (Decimal(10), Decimal(12), Decimal(10), Decimal(12), Decimal(2), 2)
+
+
+def test_the_first_trade_may_be_of_nothing() -> None:
+    builder = counted("ticks:2")
+    feed(builder, "20 0", "10 1")
+    [bar] = builder.advance(START)
+    assert said(bar) == (Decimal(20), Decimal(20), Decimal(10), Decimal(10), Decimal(1), 2)

@@ -266,3 +266,14 @@ def test_a_running_bar_of_long_ago() -> None:
     builder.advance(DAY + 25 * HOUR)
     builder.add(daily(100, DAY, DAY - 10 * 24 * HOUR))
     assert builder.counts.too_late == 1
+
+
+@pytest.mark.parametrize("field", ["open", "high", "low", "close", "volume", "vwap"])
+@pytest.mark.parametrize("figure", ["NaN", "Infinity", "1E+999999"])
+def test_what_cannot_be_counted_is_left_out(field: str, figure: str) -> None:
+    builder = bar_bars()
+    builder.add(bar(0))
+    odd: dict[str, Any] = {field: Decimal(figure)}
+    builder.add(bar(1, **odd))
+    [made] = builder.advance(END + GRACE)
+    assert said(made) == figures("10 11 9 10 100 4")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from realtime_stream.market.bars.series import Cell, Series
-from realtime_stream.market.bars.tally import EXACT, ZERO, Figures, weighted_price
+from realtime_stream.market.bars.tally import EXACT, ZERO, Figures, is_countable, weighted_price
 from realtime_stream.market.timeframe import parse_timeframe
 
 if TYPE_CHECKING:
@@ -39,7 +39,10 @@ class BarBars(Series[BarCell]):
     """
 
     def add(self, event: Bar) -> None:
-        """Take a smaller bar. Emits nothing."""
+        """Take a smaller bar, unless its figures cannot be counted. Emits nothing."""
+        figures = (event.open, event.high, event.low, event.close, event.volume, event.vwap or ZERO)
+        if not all(map(is_countable, figures)):
+            return
         cell = self._cell_of(event.timestamp_ns)
         if cell is None:
             self.counts.too_late += 1

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from realtime_stream.errors import ConfigurationError
 from realtime_stream.market.bars.builder import BuilderCounts, unheard
 from realtime_stream.market.bars.conditions import eligibility
-from realtime_stream.market.bars.tally import EXACT, ZERO, weighted_price
+from realtime_stream.market.bars.tally import EXACT, ZERO, is_countable, weighted_price
 from realtime_stream.market.models import Bar
 
 if TYPE_CHECKING:
@@ -60,9 +60,9 @@ class CountedBars:
         self._in_gap = False
 
     def add(self, event: Trade) -> None:
-        """Take a trade. Emits nothing."""
+        """Take a trade, unless its figures cannot be counted. Emits nothing."""
         rule = eligibility(event.tape, event.conditions)
-        if not rule.volume:
+        if not (rule.volume and is_countable(event.price) and is_countable(event.size)):
             return
         bar = self._bar
         bar.count(event)
@@ -100,7 +100,7 @@ class CountedBars:
             timestamp_ns=start,
             received_ns=now_ns,
             open=bar.open or ZERO,
-            high=bar.high,
+            high=bar.high or ZERO,
             low=bar.low,
             close=bar.close,
             volume=bar.volume,
@@ -159,7 +159,8 @@ class _Growing:
     def __init__(self) -> None:
         self.first_ns = 0
         self.open: Decimal | None = None
-        self.high = self.low = self.close = ZERO
+        self.high: Decimal | None = None
+        self.low = self.close = ZERO
         self.volume = self.turnover = self.notional = self.weight = ZERO
         self.trade_count = 0
         self.is_partial = False
@@ -174,7 +175,7 @@ class _Growing:
 
     def price(self, trade: Trade, *, is_open_close: bool) -> None:
         price = trade.price
-        if not self.weight:
+        if self.high is None:
             self.high = self.low = price
         elif price > self.high:
             self.high = price

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from realtime_stream.market.models import Trade
 
-__all__ = ["EXACT", "ZERO", "Figures", "Tally", "is_plausible", "weighted_price"]
+__all__ = ["EXACT", "ZERO", "Figures", "Tally", "is_countable", "is_plausible", "weighted_price"]
 
 ZERO: Final = Decimal(0)
 # Of its own, as a callback may have changed the precision of the thread it shares with us. Sums of
@@ -55,9 +55,14 @@ def weighted_price(notional: Decimal, weight: Decimal) -> Decimal | None:
     return EXACT.normalize(price)
 
 
+def is_countable(figure: Decimal) -> bool:
+    """Whether a figure is finite, and of a magnitude that can be added up; or 0."""
+    return figure.is_finite() and (not figure or abs(figure.adjusted()) < _MAGNITUDE)
+
+
 def is_plausible(figure: Decimal) -> bool:
-    """Whether a price or a size is positive, finite, and of a magnitude that can be added up."""
-    return figure.is_finite() and figure > ZERO and abs(figure.adjusted()) < _MAGNITUDE
+    """Whether a price or a size is countable and positive."""
+    return is_countable(figure) and figure > ZERO
 
 
 def order_of(trade: Trade) -> tuple[object, ...]:
