@@ -255,3 +255,5 @@ def test_a_database_that_is_deleted_is_made_anew(
         before.wait_for(len(morning))
         bot.accounts.wait_until(settled(len(morning)))
     assert differences(sqlite_url, after) == []
+    first = "SELECT spread_ratio, min(timestamp) FROM ohlcv_bars GROUP BY symbol, timeframe"
+    assert {ratio for ratio, _ in rows(sqlite_url, first)} == {None}  # nothing is before them

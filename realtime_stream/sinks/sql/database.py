@@ -71,6 +71,7 @@ class Database:
             event.listen(self.engine, "do_connect", self._connect)
         self._prepared = False  # two threads that both prepare do no harm
         self._file: tuple[int, int] | None = None  # which file the connections are to
+        self.files_lost = 0  # how often that was deleted or moved
 
     def __repr__(self) -> str:
         """Kind, host and name of the database."""
@@ -128,6 +129,7 @@ class Database:
         if self._prepared and self._owned and self._present_file() != self._file:
             self.engine.dispose()
             self._prepared = False
+            self.files_lost += 1  # of two threads that both say so, one would do
 
     def _present_file(self) -> tuple[int, int] | None:
         """Which file is there now."""

@@ -34,7 +34,7 @@ from realtime_stream.sinks.sql.tables import (
     rounded,
 )
 
-__all__ = ["OHLCVBar"]
+__all__ = ["OHLCVBar", "ensure_utc"]
 
 _NS: Final = 1000  # nanoseconds of a microsecond
 

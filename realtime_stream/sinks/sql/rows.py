@@ -30,6 +30,7 @@ __all__ = [
     "CELLS",
     "Candidate",
     "Cell",
+    "Entry",
     "Precedence",
     "Series",
     "candidates",

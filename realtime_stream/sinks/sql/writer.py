@@ -68,7 +68,9 @@ class BarWriter:
             msg = f"window must be above 0, not {window}"
             raise ConfigurationError(msg)
         self._database = database
-        self._lock = threading.Lock()  # guards _windows, and so the order of batches
+        self._window = window
+        self._lock = threading.Lock()  # guards the two below, and so the order of batches
+        self._files_lost = database.files_lost  # when the windows were read
         self._windows = RatioWindows(window)
         self._insert = _insert_into_sqlite if database.is_sqlite else _insert_into_postgresql
 
@@ -132,6 +134,9 @@ class BarWriter:
         def load(series: Series, before_ns: int | None, limit: int) -> list[Entry]:
             return _last_entries(connection, series, before_ns, limit)
 
+        lost = self._database.files_lost
+        if self._files_lost != lost:
+            self._files_lost, self._windows = lost, RatioWindows(self._window)
         positions: list[int] = []
         rows: list[_Row] = []
         windows: list[tuple[Series, Window]] = []
