@@ -13,9 +13,12 @@ if TYPE_CHECKING:
 if sys.platform != "win32":
     import fcntl
 
-__all__ = ["FolderLock", "lock_file"]
+    from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
-_NAME: Final = "lock"
+__all__ = ["LOCK_NAME", "FolderLock", "lock_file"]
+
+_LOOK_AGAIN: Final = 0.02  # seconds; the system's own wait could not be bounded
+LOCK_NAME: Final = "lock"  # of the file in a locked folder
 
 
 class FolderLock:
@@ -30,7 +33,7 @@ class FolderLock:
 
     def __init__(self, folder: Path, refusal: str) -> None:
         """Hold nothing yet; ``refusal`` is what is said when somebody else does."""
-        self._path = folder / _NAME
+        self._path = folder / LOCK_NAME
         self._refusal = refusal
         self._file: int | None = None
 
@@ -46,7 +49,7 @@ class FolderLock:
         self.release()
         file = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o666)  # less the umask
         try:
-            _lock(file, wait=False)
+            lock_file(file)
         except OSError as exc:
             os.close(file)
             if not isinstance(exc, BlockingIOError):
@@ -74,14 +77,9 @@ class FolderLock:
             return False
 
 
-def lock_file(file: int) -> None:
-    """Wait for the lock of an open file, where there are locks; it ends when the file is closed."""
-    _lock(file, wait=True)
-
-
 if sys.platform == "win32":
 
-    def _lock(file: int, *, wait: bool) -> None:
+    def lock_file(file: int, *, patience: float = 0.0) -> None:
         """Nothing."""
 
     def _unlock(file: int) -> None:
@@ -89,8 +87,23 @@ if sys.platform == "win32":
 
 else:
 
-    def _lock(file: int, *, wait: bool) -> None:
-        _flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+    def lock_file(file: int, *, patience: float = 0.0) -> None:
+        """Lock an open file, where there are locks; the lock ends when the file is closed.
+
+        Args:
+            file: Its descriptor.
+            patience: Seconds to wait for whoever has it.
+
+        Raises:
+            BlockingIOError: Somebody else has it still.
+        """
+        attempts = Retrying(
+            retry=retry_if_exception_type(BlockingIOError),
+            stop=stop_after_delay(patience),
+            wait=wait_fixed(_LOOK_AGAIN),
+            reraise=True,
+        )
+        attempts(_flock, file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
     def _unlock(file: int) -> None:
         _flock(file, fcntl.LOCK_UN)  # a forked child may still have the file open

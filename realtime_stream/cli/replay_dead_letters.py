@@ -13,6 +13,7 @@ from rich.console import Console
 from realtime_stream.cli.file_lock import sole_use
 from realtime_stream.clock import SystemClock
 from realtime_stream.errors import ConfigurationError, SinkError
+from realtime_stream.locks import LOCK_NAME
 from realtime_stream.runtime.sink_dead_letters import (
     FILE_NAME,
     DeadLetterFile,
@@ -35,8 +36,8 @@ __all__ = ["run_replay_dead_letters"]
 
 _BATCH: Final = 500
 _SUFFIX: Final = ".loading"
+_PATIENCE: Final = 5.0  # seconds to wait for a manager that writes into the file
 _LONGEST_LINE: Final = 2**20  # bytes; ours are shorter
-_SPOOL_LOCK: Final = "lock"  # in every folder that has been a spool
 
 
 @dataclass
@@ -95,16 +96,16 @@ def _load_file(file: Path, sink: Sink, count: _Count) -> None:
             return
         if loading.exists():  # an earlier run was ended in the middle
             lines = loading.read_bytes().split(b"\n")
-            append_lines(file, [line for line in lines if line.strip()])
+            append_lines(file, [line for line in lines if line.strip()], patience=_PATIENCE)
             loading.unlink()
-        claim(file, loading)
+        claim(file, loading, patience=_PATIENCE)
         kept = list[bytes]()
         with loading.open("rb") as source:
             waiting = (line.removesuffix(b"\n") for line in source if line.strip())
             while batch := list(islice(waiting, _BATCH)):
                 kept += _load_lines(batch, sink, count)
         if kept:
-            append_lines(file, kept)
+            append_lines(file, kept, patience=_PATIENCE)
         loading.unlink()
 
 
@@ -153,8 +154,10 @@ def _load_lines(lines: Sequence[bytes], sink: Sink, count: _Count) -> Iterator[b
 
 def _load_folder(folder: Path, sink: Sink, count: _Count) -> None:
     letters = folder / FILE_NAME
-    marks = (letters, _loading(letters), folder / _SPOOL_LOCK)
-    if not any(folder.glob("*.spool")) and not any(path.exists() for path in marks):
+    names = {path.name for path in folder.iterdir()}
+    marks = {letters.name, _loading(letters).name}
+    was_emptied = names == {LOCK_NAME}
+    if not (was_emptied or names & marks or any(folder.glob("*.spool"))):
         msg = f"{folder} is no spool folder"
         raise ConfigurationError(msg)
     limits = SinkLimits()

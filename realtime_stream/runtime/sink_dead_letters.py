@@ -87,7 +87,8 @@ class DeadLetterFile:
     again after a second: a few with the next ones, or all by :meth:`flush`.
 
     Thread safety: every method may be called from any thread; none holds a lock while it writes,
-    but for the system's lock on the file, which the command holds for a rename.
+    but for the system's lock on the file. Where another has that, which the command holds for a
+    rename, nobody waits: the lines are kept like any that cannot be written.
     """
 
     def __init__(
@@ -173,15 +174,20 @@ class DeadLetterFile:
             raise
 
 
-def append_lines(path: Path, lines: Sequence[bytes]) -> None:
+def append_lines(path: Path, lines: Sequence[bytes], *, patience: float = 0.0) -> None:
     """Add whole lines to the file that has this name now; a torn line before them ends there.
+
+    Args:
+        path: The file.
+        lines: Without their ends.
+        patience: Seconds to wait for whoever has locked it.
 
     Raises:
         OSError: They cannot be written; none is then there.
     """
     while True:
         with path.open("ab+", buffering=0) as file:
-            lock_file(file.fileno())
+            lock_file(file.fileno(), patience=patience)
             if not _is_still(file.fileno(), path):
                 continue  # it was moved away between the two lines above
             end = file.seek(0, os.SEEK_END)
@@ -199,14 +205,19 @@ def append_lines(path: Path, lines: Sequence[bytes]) -> None:
             return
 
 
-def claim(path: Path, target: Path) -> None:
+def claim(path: Path, target: Path, *, patience: float) -> None:
     """Rename the file so that nobody who appends to it writes into the renamed one.
+
+    Args:
+        path: The file.
+        target: Its new name.
+        patience: Seconds to wait for whoever appends to it now.
 
     Raises:
         OSError: There is no such file, or it cannot be renamed.
     """
     with path.open("rb+") as file:
-        lock_file(file.fileno())
+        lock_file(file.fileno(), patience=patience)
         path.rename(target)
 
 

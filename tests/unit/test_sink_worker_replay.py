@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -9,6 +11,7 @@ import pytest
 from realtime_stream.cli.replay_dead_letters import run_replay_dead_letters
 from realtime_stream.clock import FakeClock
 from realtime_stream.errors import ConfigurationError, SinkError, SinkRejectedError
+from realtime_stream.locks import LOCK_NAME, lock_file
 from realtime_stream.runtime import sink_dead_letters
 from realtime_stream.runtime.sink_dead_letters import FILE_NAME, DeadLetterFile, read_line
 from realtime_stream.runtime.spool import Spool
@@ -247,6 +250,40 @@ def test_a_spool_folder_whose_bars_are_all_dealt_with_is_no_error(
     assert "stored      0" in capsys.readouterr().out
 
 
+def test_the_folder_of_a_recording_is_no_spool_folder(tmp_path: Path) -> None:
+    for name in (LOCK_NAME, "segment-000001.rsrec"):
+        (tmp_path / name).touch()
+    with pytest.raises(ConfigurationError, match="is no spool folder"):
+        run_replay_dead_letters(tmp_path, MemorySink())
+
+
+def test_whoever_has_locked_the_file_holds_nobody_up(tmp_path: Path) -> None:
+    path, clock = tmp_path / FILE_NAME, FakeClock()
+    file = dead_letters(path, 1, clock=clock)
+    with path.open("rb") as other:
+        lock_file(other.fileno())
+        with pytest.raises(BlockingIOError):
+            file.append("spool full", bars=[bar(2)])
+    clock.advance(60)
+    file.append("spool full", bars=[bar(3)])
+    assert numbers_in(path) == [1, 2, 3]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="nothing is locked there")
+def test_a_file_on_a_drive_without_locks_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / FILE_NAME
+    dead_letters(path, 1)
+
+    def fail(_file: int, _how: int) -> None:
+        raise OSError(errno.ENOLCK, "no lock")
+
+    monkeypatch.setattr("fcntl.flock", fail)
+    assert run_replay_dead_letters(path, MemorySink()) == 0
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_spool_folder_is_loaded(tmp_path: Path) -> None:
     bench = Workbench(tmp_path)
     bench.offer(*range(6))
@@ -297,7 +334,8 @@ def test_a_line_is_never_written_into_a_file_that_was_moved_away(
     path, moved = tmp_path / FILE_NAME, tmp_path / "moved"
     file = dead_letters(path, 1)
 
-    def wait_for_the_lock(_: int) -> None:
+    def wait_for_the_lock(_: int, *, patience: float) -> None:
+        assert patience == 0
         if not moved.exists():  # whoever has the lock renames the file
             path.rename(moved)
 
