@@ -53,12 +53,14 @@ class SinkQueue:
 
     def __len__(self) -> int:
         """Bars that wait and are not in flight."""
-        return len(self._waiting)
+        with self._lock:
+            return len(self._waiting)
 
     @property
     def closed(self) -> bool:
         """Whether somebody has taken everything for good."""
-        return self._closed
+        with self._lock:
+            return self._closed
 
     def put(self, bar: Bar) -> int:
         """Take a bar; returns how many wait now, or 0, with nothing counted, when it is refused."""

@@ -122,10 +122,6 @@ class SinkReports:
         self._write(logging.CRITICAL, "realtime_sink_died")
         self._say(SinkError("the sink has ended its own thread; nothing is stored any more"))
 
-    def close_failed(self, error: Exception) -> None:
-        """The sink could not be closed."""
-        self._write(logging.WARNING, "realtime_sink_close_failed", error=type(error).__name__)
-
     def _turn(self, kind: str) -> int | None:
         with self._lock:
             return self._throttle.turn(kind)

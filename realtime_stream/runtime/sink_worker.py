@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Final
 
-from realtime_stream.runtime.guard import answer_of
 from realtime_stream.runtime.sink_delivery import SinkDelivery
 from realtime_stream.runtime.sink_reports import SinkReports
 from realtime_stream.runtime.sink_settings import SinkLimits
@@ -93,7 +92,6 @@ class SinkWorker:
         self._deadline = 0.0  # monotonic seconds at which it has to be over
         self._flush_until = 0.0  # monotonic seconds after which no write is begun
         self._take_over_at = 0.0  # and at which whoever joins takes what is left
-        self._close_sink = True
         self._stopping = threading.Event()
 
     @property
@@ -118,7 +116,7 @@ class SinkWorker:
         """How the sink stands."""
         return self._delivery.info()
 
-    def begin_stop(self, deadline: float, *, moving: float = 0.0, close: bool = True) -> None:
+    def begin_stop(self, deadline: float, *, moving: float = 0.0) -> None:
         """Have it write what waits, and end. Never blocks; only the first call counts.
 
         If the sink is down at that moment, or fails once, what waits goes to disk at once.
@@ -127,7 +125,6 @@ class SinkWorker:
             deadline: When it has to be over, monotonic seconds.
             moving: Seconds that it may take to move what waits to disk; those of all sinks, where
                 one after the other is moved by the same deadline.
-            close: Whether the sink is closed in the end, by its own thread.
         """
         if self._stopping.is_set():
             return
@@ -136,7 +133,6 @@ class SinkWorker:
         self._deadline = deadline
         self._take_over_at = deadline - max(reserve / 2, min(moving, left * 3 / 4))
         self._flush_until = min(deadline - reserve, self._take_over_at)
-        self._close_sink = close
         self._stopping.set()
         self._delivery.wake.set()
 
@@ -157,7 +153,7 @@ class SinkWorker:
                 end by.
         """
         if self._thread.ident is None:
-            self._end()
+            self._delivery.finish()
             return True
         self.take_over()
         if deadline is None:
@@ -165,9 +161,9 @@ class SinkWorker:
         self._thread.join(max(deadline - self._clock.monotonic(), 0.0))
         return not self._thread.is_alive()
 
-    def stop(self, deadline: float, *, close: bool = True) -> bool:
+    def stop(self, deadline: float) -> bool:
         """:meth:`begin_stop` and :meth:`join`."""
-        self.begin_stop(deadline, close=close)
+        self.begin_stop(deadline)
         return self.join(deadline)
 
     def _run(self) -> None:
@@ -183,12 +179,4 @@ class SinkWorker:
         finally:
             if not self._stopping.is_set():
                 self._reports.died()
-            self._end()
-
-    def _end(self) -> None:
-        self._delivery.finish()
-        if self._close_sink:
-            self._close_sink = False
-            answer = answer_of(self._sink.close)
-            if isinstance(answer, Exception):
-                self._reports.close_failed(answer)
+            delivery.finish()

@@ -38,6 +38,7 @@ __all__ = [
     "new_header",
     "pack_progress",
     "read_header",
+    "unfit",
 ]
 
 _MAGIC: Final = b"RTSPOOL1"

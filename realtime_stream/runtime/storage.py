@@ -89,7 +89,7 @@ class Storage:
         with ExitStack() as undo:  # a worker holds its folder from the moment it is made
             for sink in around.sinks:
                 worker = self._new_worker(sink, around, inbox, log)
-                undo.callback(worker.stop, around.clock.monotonic(), close=False)
+                undo.callback(worker.stop, around.clock.monotonic())
                 self._workers[sink.name] = worker
             undo.pop_all()
 
@@ -131,7 +131,7 @@ class Storage:
         """Store what waits until ``deadline`` (monotonic seconds); the rest is on disk then."""
         waiting = sum(worker.info().queued for worker in self.workers)
         for worker in self.workers:
-            worker.begin_stop(deadline, moving=waiting / _MOVED, close=False)
+            worker.begin_stop(deadline, moving=waiting / _MOVED)
         for worker in self.workers:  # of all, before one that lingers takes the time of the others
             worker.take_over()
         for worker in self.workers:

@@ -758,3 +758,10 @@ def test_a_dead_letter_has_the_fields_of_a_bar_whoever_made_it(tmp_path: Path) -
     bench.settle()
     assert [each.bar for each in letters(tmp_path)] == bars(1)
     assert Latencies().info().count == 0
+
+
+def test_a_bar_that_nothing_can_hold_is_in_the_accounts(tmp_path: Path) -> None:
+    bench = Workbench(tmp_path)
+    bench.delivery.offer(bar(1, trade_count=-1))
+    info = bench.info()
+    assert (info.offered, info.dead_lettered) == (1, 1)
