@@ -10,6 +10,7 @@ and its keys; the README says how.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import math
 import sys
 import time
@@ -85,16 +86,15 @@ def main() -> int:
         config = StreamConfig(
             feed="iex", name="bars-bot", backfill=("bars",), history_url=options.history_url
         )
-        sink = SqlSink(options.store)
-        manager = RealTimeStreamManager(config, sinks=[sink])
-        bot = Bot(manager, tuple(options.symbols), options.timeframe)
-        with shutdown_on_signals() as request, manager:
-            bot.run(request, options.seconds)
-        sink.close()
+        with contextlib.closing(SqlSink(options.store)) as sink:
+            manager = RealTimeStreamManager(config, sinks=[sink])
+            bot = Bot(manager, tuple(options.symbols), options.timeframe)
+            with shutdown_on_signals() as request, manager:
+                bot.run(request, options.seconds)
+            info = manager.status().sinks[sink.name]
     except StreamingError as exc:
         print(f"error: {exc}", file=sys.stderr)
         return 1
-    info = manager.status().sinks[sink.name]
     print(f"{info.stored} bars stored, {info.queued + info.spooled} waiting")
     return 0
 

@@ -224,12 +224,12 @@ def replay(
 ) -> None:
     """Play a recording through the same machinery; the same recording gives the same log."""
     try:
-        options = ReplayOptions(
-            recording, parse_speed(speed), log, tuple(timeframe or ()), quiet=quiet
-        )
-        code = run_replay(options)
+        pace = parse_speed(speed)
     except ValueError as exc:
-        _fail(str(exc) if isinstance(exc, StreamingError) else f"speed: {exc}")
+        _fail(f"speed: {exc}")
+    options = ReplayOptions(recording, pace, log, tuple(timeframe or ()), quiet=quiet)
+    try:
+        code = run_replay(options)
     except StreamingError as exc:
         _fail(str(exc))
     raise typer.Exit(code)

@@ -137,6 +137,7 @@ def _play(
         began = clock.monotonic()
         manager.stop()
         stop_seconds = clock.monotonic() - began
+        store.close()
     status = manager.status()
     accounts = balance(sent, manager.gaps(), status)
     result = Result(

@@ -30,10 +30,13 @@ class DemoStore:
         except ConfigurationError as exc:
             self._why = str(exc)
 
-    def read_back(self, symbols: Sequence[str]) -> str:
-        """Say what is in the database."""
+    def close(self) -> None:
+        """Let go of the file."""
         for sink in self.sinks:
             sink.close()
+
+    def read_back(self, symbols: Sequence[str]) -> str:
+        """Say what is in the database."""
         if self._why:
             return f"not tried: {self._why}"
         module = importlib.import_module("realtime_stream.sinks.sql")
