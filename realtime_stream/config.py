@@ -1,4 +1,7 @@
-"""Settings: frozen, checked, secrets masked. The only module that reads the environment."""
+"""Settings: frozen, checked, secrets masked.
+
+The only module that reads the environment, but for PostgreSQL's own variables, in ``sinks``.
+"""
 
 from __future__ import annotations
 
@@ -131,8 +134,9 @@ class StreamConfig(BaseModel):
 
     Attributes:
         market: Which endpoint family: ``stocks``, ``crypto``, ``options`` or ``news``.
-        feed: Which feed of the market; default ``iex``, ``us``, ``indicative``, ``news``. Not
-            looked at when a ``url`` is given.
+        feed: Which feed of the market; default ``iex``, ``us``, ``indicative``, ``news``. With a
+            ``url`` it does not choose the endpoint and may be any name; calendar and history still
+            go by it.
         url: Whole WebSocket URL, instead of the one that market and feed give. Never put keys in
             it: URLs are logged.
         api_key: API key id.
@@ -141,7 +145,8 @@ class StreamConfig(BaseModel):
             values above; for rotation and secret managers. It runs on the dispatch thread.
         watchlist: Symbols that registrations without symbols of their own stand for.
         watchlist_channels: Channels on which the watchlist is wanted even without a registration.
-        name: Name of this manager in thread names and log records; default: a running number.
+        name: Name of this manager in thread names, log records and its spool folder; default: the
+            market and a running number (for the folder, the market).
         reconnect: Waits between attempts.
         breaker: When to stop trying for a while.
         stable_after: Seconds a session must be connected before it counts as a success.
@@ -239,7 +244,7 @@ class StreamConfig(BaseModel):
     spool: Path = Path("realtime-stream-spool")
 
     def __init__(self, **values: Any) -> None:  # pydantic checks every value
-        """Check the values; fill keys, watchlist and URL from the environment."""
+        """Check the values; fill keys, watchlist and URLs from the environment."""
         problem = ""
         try:
             super().__init__(**values)

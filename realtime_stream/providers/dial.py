@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 import threading
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     from realtime_stream.providers.loop_signal import LoopSignal
 
-__all__ = ["Resolver", "dial"]
+__all__ = ["RESOLVER", "Resolver", "dial"]
 
 AddressInfo: TypeAlias = tuple[int, int, int, str, Any]
 _DEFAULT_PORTS = {"ws": 80, "wss": 443}
@@ -101,6 +102,11 @@ class Resolver:
             self._running.pop(key, None)
 
 
+RESOLVER: Final = Resolver()  # shared, so that look-ups of one name are one thread
+if hasattr(os, "register_at_fork"):  # not on Windows, which does not fork
+    os.register_at_fork(after_in_child=RESOLVER.forget_all)
+
+
 def _getaddrinfo(host: str, port: int, flags: int) -> list[AddressInfo]:
     try:
         return list(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags))
@@ -149,7 +155,7 @@ def dial(
     """Connect to the host and port of ``url``; ``None`` when interrupted. Blocks the caller.
 
     Args:
-        url: A ``ws://`` or ``wss://`` URL.
+        url: Of a WebSocket (``ws://`` or ``wss://``), or with any scheme and a port.
         timeout: Seconds for name and connection together.
         interrupt: Ends the call at once when set.
         resolver: Looks the name up.

@@ -33,12 +33,10 @@ class Torn:
 
     Attributes:
         segment: The file's name.
-        offset: Up to where it is whole, bytes.
         size: How many bytes behind that are of no use.
     """
 
     segment: str
-    offset: int
     size: int
 
 
@@ -135,7 +133,7 @@ def _records(path: Path, *, notes_only: bool = False) -> Iterator[Record | Torn]
                         yield from _checked(block.records(), path)
                     whole = block.end
             except TornBlockError:
-                yield Torn(path.name, whole, path.stat().st_size - whole)
+                yield Torn(path.name, path.stat().st_size - whole)
     except OSError as exc:
         raise _unreadable(exc) from exc
 

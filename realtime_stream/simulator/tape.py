@@ -136,7 +136,7 @@ class Tape:
             return self._daily_bars(timeframe, begin_ns, end_ns, known_ns)
         last = min(end_ns, known_ns - timeframe.length_ns)
         first = timeframe.start_of(begin_ns)
-        minutes = self._minutes(first, min(last, end_ns) + timeframe.length_ns, known_ns)
+        minutes = self._minutes(first, last + timeframe.length_ns, known_ns)
         if timeframe.is_minute:
             return [{"t": start, **bar} for start, bar in minutes if begin_ns <= start <= last]
         return [bar for bar in roll_up(minutes, timeframe) if begin_ns <= bar["t"] <= last]

@@ -7,6 +7,7 @@ import functools
 import importlib
 import subprocess
 import threading
+import time
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
@@ -128,13 +129,13 @@ class Accounts:
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="accounts", daemon=True)
         self.wrong: list[SinkInfo] = []
-        self.looks = 0
         self._thread.start()
 
     def close(self) -> None:
         """Look no more."""
         self._over.set()
-        self._thread.join()
+        self._thread.join(_PATIENCE)
+        assert not self._thread.is_alive()
 
     def info(self) -> SinkInfo | None:
         """One look; ``None`` before the first start."""
@@ -144,16 +145,15 @@ class Accounts:
         parts = info.stored, info.spooled, info.dead_lettered, info.queued
         if info.offered != sum(parts) or min(parts) < 0:
             self.wrong.append(info)
-        self.looks += 1
         return info
 
     def wait_until(
         self, predicate: Callable[[SinkInfo], bool], timeout: float = _PATIENCE
     ) -> SinkInfo:
         """Look until ``predicate`` holds."""
-        deadline = datetime.now(UTC) + timedelta(seconds=timeout)
+        deadline = time.monotonic() + timeout
         while (info := self.info()) is None or not predicate(info):
-            assert datetime.now(UTC) < deadline, info
+            assert time.monotonic() < deadline, info
             self._over.wait(_PAUSE)  # accounts tell nobody when they change
         return info
 

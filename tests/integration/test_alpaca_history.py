@@ -343,13 +343,14 @@ def test_a_page_that_is_none(body: str | bytes) -> None:
         provider.close()
 
 
-def test_a_malformed_row_costs_a_row() -> None:
+def test_a_malformed_row_costs_a_row(caplog: pytest.LogCaptureFixture) -> None:
     page = page_of(range(3))
     page["bars"]["AAPL"][1]["o"] = None
     with RestServer(Reply(body=page)) as server:
         provider = history(server)
         assert len(fetch(provider)) == 2
-    assert provider.malformed == 1
+    [record] = [r for r in caplog.records if r.getMessage() == "realtime_history_rows_malformed"]
+    assert vars(record)["count"] == 1
 
 
 def test_a_page_that_leads_to_itself_does_not_go_on_for_ever() -> None:

@@ -21,6 +21,7 @@ from realtime_stream.ports import HistoryPage, HistoryRequest
 from realtime_stream.providers.alpaca.history import AlpacaHistory
 from realtime_stream.providers.alpaca.rest_exchange import RestPolicy
 from realtime_stream.providers.alpaca.rest_stream import RestTimeouts
+from realtime_stream.providers.dial import RESOLVER
 from tests.rest_server import Reply, RestServer
 
 if TYPE_CHECKING:
@@ -149,7 +150,7 @@ def test_a_look_up_that_hangs_is_left_behind(monkeypatch: pytest.MonkeyPatch) ->
     fetching = Fetching(history("http://history.invalid"))
     assert asked.wait(10)
     fetching.close()
-    (name,) = fetching.provider.lingering_threads()
+    (name,) = RESOLVER.lingering("history")
     assert name == "realtime-stream/history/resolve"
     go.set()
     for thread in threading.enumerate():

@@ -415,6 +415,7 @@ def test_bars_that_the_inbox_dropped_come_from_history(
     deadline = time.monotonic() + 10
     while not world.manager.status().dropped:
         assert time.monotonic() < deadline
+        go_on.wait(0.005)
     handle.remove()
     go_on.set()
     world.reports.wait_for()

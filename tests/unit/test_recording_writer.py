@@ -92,7 +92,7 @@ def test_a_tail_torn_at_any_byte_is_recognised_and_everything_before_is_read(
         whole = max(end for end in ends if end <= length)
         assert _frames(recording) == [1, 2, 3][: ends.index(whole)]
         torn = [record for record in recording.records() if isinstance(record, Torn)]
-        assert torn == ([] if length == whole else [Torn(path.name, whole, length - whole)])
+        assert torn == ([] if length == whole else [Torn(path.name, length - whole)])
 
 
 def test_a_torn_segment_does_not_hide_those_behind_it(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from realtime_stream.market.models import Bar, Quote, Trade
-from realtime_stream.market.validation import ValidationPolicy, Validator
+from realtime_stream.market.validation import ValidationPolicy, Validator, memory
 from realtime_stream.market.validation.memory import (
     GENERATION,
     MAX_SYMBOLS,
@@ -34,6 +34,21 @@ def trade(number: int, price: str | int = 100, symbol: str = "AAPL", venue: str 
         exchange=venue,
         trade_id=number,
     )
+
+
+def test_trades_of_history_are_known_for_a_generation_and_longer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(memory, "GENERATION", 2)
+    seen = SeenTrades()
+    seen.remember(trade(1), 1)
+    assert seen.knows(trade(1), 1)
+    assert not seen.take(trade(1), 1)
+    for number in (2, 3):
+        assert seen.take(trade(number), number)
+    assert seen.knows(trade(1), 1)
+    assert not seen.take(trade(1), 1)
+    assert not seen.knows(trade(4), 4)
 
 
 def bar(number: int, low: int, close: int, high: int) -> Bar:

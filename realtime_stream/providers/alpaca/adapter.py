@@ -17,7 +17,7 @@ from realtime_stream.providers.alpaca.facts import SessionFacts
 from realtime_stream.providers.alpaca.fallback import FallbackSession
 from realtime_stream.providers.alpaca.sdk import new_stream, run_stream
 from realtime_stream.providers.alpaca.tap import TapProtocol, TapSession
-from realtime_stream.providers.dial import Resolver, dial
+from realtime_stream.providers.dial import RESOLVER, dial
 from realtime_stream.providers.loop_signal import LoopSignal
 from realtime_stream.recording.tap import TappedListener
 from realtime_stream.resilience.failures import SessionEnd
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 __all__ = ["AlpacaAdapter"]
 
 _LOGGER: Final = logging.getLogger("realtime_stream")
-_RESOLVER: Final = Resolver()  # shared, so that look-ups of one name are one thread
 _SOCKETS: Final[weakref.WeakSet[socket.socket]] = weakref.WeakSet()  # every session's
 
 _MAX_QUEUE: Final = 1024  # frames the WebSocket may hold; the SDK's own figure
@@ -102,7 +101,7 @@ class AlpacaAdapter:
 
     def lingering_threads(self) -> tuple[str, ...]:
         """See :class:`~realtime_stream.ports.MarketDataProvider`."""
-        return _RESOLVER.lingering(self._owner)
+        return RESOLVER.lingering(self._owner)
 
     def run_session(self, credentials: Credentials, listener: SessionListener) -> SessionEnd:
         """See :class:`~realtime_stream.ports.MarketDataProvider`."""
@@ -215,7 +214,7 @@ class AlpacaAdapter:
             self._url,
             timeout=self._config.connect_timeout,
             interrupt=self._interrupt,
-            resolver=_RESOLVER,
+            resolver=RESOLVER,
             owner=self._owner,
             opened=_SOCKETS.add,
         )
@@ -241,7 +240,6 @@ def _after_fork() -> None:
     A copy of a socket that stays open here would keep the connection alive, and its place under
     the account's limit taken, after the parent has closed it.
     """
-    _RESOLVER.forget_all()
     for sock in list(_SOCKETS):
         sock.close()
 

@@ -41,7 +41,7 @@ class FallbackSession:
         listener: SessionListener,
         facts: SessionFacts,
         data_clock: Clock,
-        tap: SessionTap | None = None,
+        tap: SessionTap | None,
     ) -> None:
         """Nothing is subscribed yet."""
         self._tap = tap

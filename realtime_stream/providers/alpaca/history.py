@@ -78,16 +78,6 @@ class AlpacaHistory:
         base_url = BASE_URL if url is None else url
         self._line = RestLine(base_url, clock=clock, timeouts=policy.timeouts, owner=owner)
         self._exchange = RestExchange(self._line, clock=clock, rng=rng, policy=policy, owner=owner)
-        self._malformed = 0
-
-    @property
-    def malformed(self) -> int:
-        """Rows left out so far because they could not be understood or were not asked for."""
-        return self._malformed
-
-    def lingering_threads(self) -> tuple[str, ...]:
-        """Names of look-up threads that the operating system has not let go yet. Thread-safe."""
-        return self._line.lingering_threads()
 
     def close(self) -> None:
         """See :class:`~realtime_stream.ports.HistoryProvider`."""
@@ -160,7 +150,6 @@ class AlpacaHistory:
 
     def _note(self, rows: Rows) -> None:
         if rows.malformed:
-            self._malformed += rows.malformed
             _LOGGER.debug(
                 "realtime_history_rows_malformed",
                 extra={"manager": self._owner, "count": rows.malformed, "reason": rows.reason},

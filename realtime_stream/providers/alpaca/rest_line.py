@@ -8,7 +8,6 @@ dialled as those of the streams are: every wait has a bound, and :meth:`RestLine
 from __future__ import annotations
 
 import contextlib
-import os
 import ssl
 import threading
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from urllib.parse import urlsplit
 
 from realtime_stream.errors import ConfigurationError
 from realtime_stream.providers.alpaca.rest_stream import Answer, BoundedStream, body_of
-from realtime_stream.providers.dial import Resolver, dial
+from realtime_stream.providers.dial import RESOLVER, dial
 from realtime_stream.providers.loop_signal import LoopSignal
 
 if TYPE_CHECKING:
@@ -32,10 +31,6 @@ if TYPE_CHECKING:
 __all__ = ["RestLine"]
 
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
-
-_RESOLVER: Final = Resolver()  # shared, so that look-ups of one name are one thread
-if hasattr(os, "register_at_fork"):  # not on Windows, which does not fork
-    os.register_at_fork(after_in_child=_RESOLVER.forget_all)
 
 
 class RestLine:
@@ -71,10 +66,6 @@ class RestLine:
         self._lock = threading.Lock()  # guards the two below, and the socket while it is closed
         self._stream: BoundedStream | None = None
         self._busy = False
-
-    def lingering_threads(self) -> tuple[str, ...]:
-        """Names of look-up threads that the operating system has not let go yet."""
-        return _RESOLVER.lingering(self._owner)
 
     @property
     def closed(self) -> bool:
@@ -146,7 +137,7 @@ class RestLine:
             f"tcp://{host}:{self._port}",
             timeout=self._timeouts.connect,
             interrupt=self._interrupt,
-            resolver=_RESOLVER,
+            resolver=RESOLVER,
             owner=self._owner,
         )
         if sock is None:
