@@ -18,7 +18,15 @@ from realtime_stream.market.channels import ALL_SYMBOLS, Subscription
 from realtime_stream.ports import BackfillEvent, BackfillInfo, Gap, GapEntry, HistoryRequest
 from realtime_stream.runtime.history_worker import HistoryDone, HistoryJob, HistoryPart
 from realtime_stream.runtime.lookback import DELIVERED
-from realtime_stream.runtime.stretch import MINUTE_NS, BackfillSettings, Stretch
+from realtime_stream.runtime.stretch import (
+    CLOCKS_DIFFER_NS,
+    MINUTE_NS,
+    NOT_IN_TIME,
+    BackfillSettings,
+    Stretch,
+    real_seconds,
+    retry_pause,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -34,12 +42,8 @@ __all__ = ["Backfill", "Outlet"]
 
 _Key = tuple[str, str]  # channel and symbol
 
-_NOT_IN_TIME: Final = "history did not have it in time"
-_FIRST_RETRY: Final = 0.5  # seconds
-_LONGEST_RETRY: Final = 30.0
 # How far apart stretches may begin that are asked for together: some are then asked for twice.
 _TOGETHER_NS: Final = {"bars": 6 * 60 * MINUTE_NS, "trades": 30 * MINUTE_NS}
-_CLOCKS_DIFFER_NS: Final = 5 * 10**9  # at most, or validation would reject everything
 # A trade of so long before the end of a gap may come live as well: a feed that has fallen behind
 # goes on where it was. No farther back does a later gap reach either.
 _MEETING_NS: Final = 960 * 10**9
@@ -249,7 +253,7 @@ class Backfill:
             ):
                 self._complete(stretch)
             elif now >= stretch.give_up_at:
-                self._give_up(stretch, _NOT_IN_TIME)
+                self._give_up(stretch, NOT_IN_TIME)
             else:
                 stretch.failures, stretch.problem = 0, ""
                 again.append(stretch)
@@ -286,7 +290,7 @@ class Backfill:
             if stretch.holding and self._pen.is_overdue(stretch, now):
                 self._stop_holding(stretch)
             if stretch.give_up_at <= now:
-                self._give_up(stretch, stretch.problem or _NOT_IN_TIME)
+                self._give_up(stretch, stretch.problem or NOT_IN_TIME)
 
     def finish(self) -> None:
         """The run ends: deliver what waits. What is open stays so, for the next run to fill."""
@@ -331,27 +335,26 @@ class Backfill:
     def _end_of(self, stretch: Stretch) -> int:
         if stretch.channel == "bars":
             return stretch.needed_until_ns
-        return stretch.needed_until_ns + _CLOCKS_DIFFER_NS
+        return stretch.needed_until_ns + CLOCKS_DIFFER_NS
 
     def _pause(self, stretch: Stretch, notice: HistoryDone) -> float:
         """Seconds until the next attempt."""
         now_ns = self._data_clock.utc_now_ns()
         error = notice.error
         if isinstance(error, HistoryUnavailableError):
-            return self._real(error.available_ns - now_ns)
+            return real_seconds(self._data_clock, error.available_ns - now_ns)
         if error is not None:
-            return min(_FIRST_RETRY * 2.0 ** (stretch.failures - 1), _LONGEST_RETRY)
+            return retry_pause(stretch.failures)
         until_ns = stretch.needed_until_ns + self._settings.lag_ns - now_ns
-        return min(max(self._real(until_ns), 0.05), 1.0)
-
-    def _real(self, data_ns: int) -> float:
-        return max(self._data_clock.real_seconds(data_ns / 1e9), 0.0)
+        return min(max(real_seconds(self._data_clock, until_ns), 0.05), 1.0)
 
     def _is_final(self, error: StreamingError, stretch: Stretch, now: float) -> bool:
         if isinstance(error, HistoryRefusedError) or now >= stretch.give_up_at:
             return True
         if isinstance(error, HistoryUnavailableError):
-            wait = self._real(error.available_ns - self._data_clock.utc_now_ns())
+            wait = real_seconds(
+                self._data_clock, error.available_ns - self._data_clock.utc_now_ns()
+            )
             return now + wait > stretch.give_up_at
         return False
 
@@ -378,7 +381,7 @@ class Backfill:
     def _take_bar(self, stretch: Stretch, bar: Bar) -> None:
         if bar.timestamp_ns < stretch.start_ns:
             return  # for another symbol of the same job
-        if bar.timestamp_ns + MINUTE_NS > self._data_clock.utc_now_ns() + _CLOCKS_DIFFER_NS:
+        if bar.timestamp_ns + MINUTE_NS > self._data_clock.utc_now_ns() + CLOCKS_DIFFER_NS:
             return  # its minute is not over
         stretch.fetched += 1
         stretch.newest_ns = max(stretch.newest_ns, bar.timestamp_ns)
@@ -441,9 +444,8 @@ class Backfill:
         self._counts.failed += 1
         self._end(stretch, filled=False)
         self._tell(stretch, complete=False, reason=reason)
-        end_ns = stretch.lost_ns if stretch.whole_ns is None else stretch.whole_ns
         entry = GapEntry(stretch.channel, stretch.symbol, None)
-        self._outlet.report_gap(Gap("history", stretch.lost_ns, end_ns, (entry,)))
+        self._outlet.report_gap(Gap("history", stretch.lost_ns, stretch.end_ns, (entry,)))
 
     def _end(self, stretch: Stretch, *, filled: bool) -> None:
         key = (stretch.channel, stretch.symbol)
@@ -452,17 +454,15 @@ class Backfill:
             self._let_go(stretch)
         self._stretches.pop(key, None)
         self._forget_job(stretch)
-        end_ns = stretch.lost_ns if stretch.whole_ns is None else stretch.whole_ns
         if was_held:
-            self._series.close_gap(*key, end_ns, filled=filled)
+            self._series.close_gap(*key, stretch.end_ns, filled=filled)
         if filled:  # also what was given up while it was open before
-            self._series.gap_filled(*key, stretch.lost_ns, end_ns)
+            self._series.gap_filled(*key, stretch.lost_ns, stretch.end_ns)
 
     def _stop_holding(self, stretch: Stretch) -> None:
         """Nothing waits for this stretch any more; what history brings still comes."""
         self._let_go(stretch)
-        end_ns = stretch.lost_ns if stretch.whole_ns is None else stretch.whole_ns
-        self._series.close_gap(stretch.channel, stretch.symbol, end_ns, filled=False)
+        self._series.close_gap(stretch.channel, stretch.symbol, stretch.end_ns, filled=False)
 
     def _lose(self, stretch: Stretch) -> None:
         """There is no connection: nothing is asked for before there is one again."""

@@ -7,9 +7,20 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal
 
 if TYPE_CHECKING:
+    from realtime_stream.clock import Clock
     from realtime_stream.runtime.history_worker import HistoryJob
 
-__all__ = ["MINUTE_NS", "BackfillSettings", "HistoryMemory", "Stretch", "minute_of"]
+__all__ = [
+    "CLOCKS_DIFFER_NS",
+    "MINUTE_NS",
+    "NOT_IN_TIME",
+    "BackfillSettings",
+    "HistoryMemory",
+    "Stretch",
+    "minute_of",
+    "real_seconds",
+    "retry_pause",
+]
 
 MINUTE_NS: Final = 60 * 10**9
 
@@ -18,12 +29,25 @@ MINUTE_NS: Final = 60 * 10**9
 # 10 s late; the rest is for the difference between the clocks.
 _BARS_BEFORE_NS: Final = 95 * 10**9
 _TRADES_BEFORE_NS: Final = 15 * 10**9
-_CLOCKS_DIFFER_NS: Final = 5 * 10**9
+CLOCKS_DIFFER_NS: Final = 5 * 10**9  # at most, or validation would reject everything
+NOT_IN_TIME: Final = "history did not have it in time"
+_FIRST_RETRY: Final = 0.5  # seconds
+_LONGEST_RETRY: Final = 30.0
 
 
 def minute_of(timestamp_ns: int) -> int:
     """The start of the minute that a moment is in."""
     return timestamp_ns - timestamp_ns % MINUTE_NS
+
+
+def retry_pause(failures: int) -> float:
+    """Seconds to wait after so many failures in a row."""
+    return min(_FIRST_RETRY * 2.0 ** (failures - 1), _LONGEST_RETRY)
+
+
+def real_seconds(data_clock: Clock, data_ns: int) -> float:
+    """Real seconds that so many nanoseconds of data time take; 0 if they are over."""
+    return max(data_clock.real_seconds(data_ns / 1e9), 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,10 +126,15 @@ class Stretch:
         return cls(channel, symbol, at_ns, minute_of(at_ns - (_BARS_BEFORE_NS if watched else 0)))
 
     @property
+    def end_ns(self) -> int:
+        """When the connection was whole again, or, before that, when it was lost."""
+        return self.lost_ns if self.whole_ns is None else self.whole_ns
+
+    @property
     def needed_until_ns(self) -> int:
         """What happened before comes from history; what comes after it, live."""
-        whole_ns = self.lost_ns if self.whole_ns is None else self.whole_ns
-        return minute_of(whole_ns + _CLOCKS_DIFFER_NS) if self.channel == "bars" else whole_ns
+        end_ns = self.end_ns
+        return minute_of(end_ns + CLOCKS_DIFFER_NS) if self.channel == "bars" else end_ns
 
     def is_complete(self, asked_ns: int, lag_ns: int, first_live_ns: int | None) -> bool:
         """Whether an answer has all there will be.

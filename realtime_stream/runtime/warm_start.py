@@ -13,7 +13,14 @@ from realtime_stream.errors import HistoryRefusedError, HistoryUnavailableError
 from realtime_stream.market.channels import ALL_SYMBOLS
 from realtime_stream.ports import BackfillEvent, HistoryRequest
 from realtime_stream.runtime.history_worker import HistoryDone, HistoryJob, HistoryPart
-from realtime_stream.runtime.stretch import MINUTE_NS, minute_of
+from realtime_stream.runtime.stretch import (
+    CLOCKS_DIFFER_NS,
+    MINUTE_NS,
+    NOT_IN_TIME,
+    minute_of,
+    real_seconds,
+    retry_pause,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -32,9 +39,6 @@ __all__ = ["WarmStart", "WarmStartOutlet"]
 _Kind: TypeAlias = Literal["bars", "parts"]  # the look-back itself, or the interval that is open
 _Key: TypeAlias = tuple[int, str]  # registration and symbol
 
-_CLOCKS_DIFFER_NS: Final = 5 * 10**9
-_FIRST_RETRY: Final = 0.5  # seconds
-_LONGEST_RETRY: Final = 30.0
 _DAY_NS: Final = 86_400 * 10**9
 # How far back a number of bars is looked for: nights, weekends and quiet times lie between them.
 _SPREAD: Final = 5
@@ -181,7 +185,7 @@ class WarmStart:
             notice.taken()
             return
         into = warm_up.bars if warm_up.jobs[notice.job] == "bars" else warm_up.parts
-        latest_ns = self._data_clock.utc_now_ns() + _CLOCKS_DIFFER_NS
+        latest_ns = self._data_clock.utc_now_ns() + CLOCKS_DIFFER_NS
         try:
             for bar in notice.page.bars:
                 if self._ends(bar) <= latest_ns and self._outlet.accepts(bar):
@@ -203,9 +207,9 @@ class WarmStart:
                 warm_up.reasons.pop(kind, None)
         else:
             wait_ns = self._needed_ns(warm_up, kind) + self._settings.lag_ns
-            wait = self._real(wait_ns - self._data_clock.utc_now_ns())
+            wait = real_seconds(self._data_clock, wait_ns - self._data_clock.utc_now_ns())
             pause = min(max(wait, 0.05), 1.0)
-            self._again(warm_up, kind, notice.job.request, pause, "history did not have it in time")
+            self._again(warm_up, kind, notice.job.request, pause, NOT_IN_TIME)
         if not warm_up.jobs:
             self._finish(warm_up)
 
@@ -216,7 +220,7 @@ class WarmStart:
                 self._stop_holding(warm_up)
             if warm_up.give_up_at <= now:
                 for kind in warm_up.jobs.values():
-                    warm_up.reasons.setdefault(kind, "history did not have it in time")
+                    warm_up.reasons.setdefault(kind, NOT_IN_TIME)
                 self._finish(warm_up)
 
     def finish(self) -> None:
@@ -236,7 +240,7 @@ class WarmStart:
     def _begin(self, registration: Registration, symbol: str) -> None:
         spec = registration.series
         timeframe = "1m" if spec is None else spec.timeframe
-        now, now_ns = self._clock.monotonic(), self._data_clock.utc_now_ns() + _CLOCKS_DIFFER_NS
+        now, now_ns = self._clock.monotonic(), self._data_clock.utc_now_ns() + CLOCKS_DIFFER_NS
         start_ns = self._ends.start_of(timeframe, now_ns)
         needed_until_ns = now_ns if start_ns is None else start_ns
         warm_up = _WarmUp(
@@ -294,7 +298,7 @@ class WarmStart:
         if isinstance(error, HistoryUnavailableError):
             self._cut(warm_up, kind, job.request, error)
             return
-        pause = min(_FIRST_RETRY * 2.0 ** (warm_up.failures - 1), _LONGEST_RETRY)
+        pause = retry_pause(warm_up.failures)
         self._again(warm_up, kind, job.request, pause, str(error))
 
     def _cut(
@@ -321,9 +325,6 @@ class WarmStart:
         found = warm_up.bars if kind == "bars" else warm_up.parts
         newest = found[max(found)] if found else None
         return newest is not None and self._ends(newest) >= needed_ns
-
-    def _real(self, data_ns: int) -> float:
-        return max(self._data_clock.real_seconds(data_ns / 1e9), 0.0)
 
     # --- delivering ---
 

@@ -262,6 +262,7 @@ def small_disk(folder: Path, size: str) -> Iterator[Path]:
         capture_output=True,
         text=True,
         check=False,
+        timeout=30,
     )
     if done.returncode:
         pytest.skip(f"no small disk can be mounted: {done.stderr.strip()}")

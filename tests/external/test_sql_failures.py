@@ -21,6 +21,7 @@ from realtime_stream.sinks.sql import OHLCVRepository, SqlSink
 from realtime_stream.sinks.sql.migrations import ADVISORY_LOCK
 from tests.external.bars import bar, plain, rows
 from tests.external.servers import PASSWORD
+from tests.external.storage_world import locked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,24 +51,13 @@ def _gives_up(match: str = ".") -> Iterator[None]:
     assert not isinstance(caught.value, SinkRejectedError)
 
 
-@contextlib.contextmanager
-def lock_table(url: str) -> Iterator[None]:
-    """Hold a lock that writers wait for."""
-    with plain(url) as connection:
-        if connection.dialect.name == "sqlite":
-            connection.exec_driver_sql("BEGIN IMMEDIATE")
-        else:
-            connection.execute(text("LOCK TABLE ohlcv_bars IN ACCESS EXCLUSIVE MODE"))
-        yield
-
-
 def _batch(first: int = 0, number: int = 500) -> list[Bar]:
     return [bar(minute) for minute in range(first, first + number)]
 
 
 def test_a_held_lock_ends_in_an_error_and_the_next_write_works(sink: SqlSink, url: str) -> None:
     sink.write([bar(0)])
-    with lock_table(url):
+    with locked(url):
         with _gives_up("lock"):
             sink.write([bar(0), bar(1)])
         with _gives_up():
@@ -80,7 +70,7 @@ def test_a_held_lock_ends_in_an_error_and_the_next_write_works(sink: SqlSink, ur
 def test_by_default_a_lock_is_given_up_before_a_stop_is(sqlite_url: str) -> None:
     sink = SqlSink(sqlite_url)
     sink.write([bar(0)])
-    with lock_table(sqlite_url):
+    with locked(sqlite_url):
         started = time.monotonic()
         with pytest.raises(SinkError, match="lock"):
             sink.write([bar(1)])
@@ -97,7 +87,7 @@ def test_a_lock_that_is_let_go_in_time_is_waited_for(sink: SqlSink, url: str) ->
         done.set()
 
     writer = threading.Thread(target=write)
-    with lock_table(url):
+    with locked(url):
         writer.start()
         assert not done.wait(_TIMEOUT / 5)
     writer.join(_GIVES_UP)
@@ -107,7 +97,7 @@ def test_a_lock_that_is_let_go_in_time_is_waited_for(sink: SqlSink, url: str) ->
 def test_readers_do_not_wait_for_a_writer_of_sqlite(sqlite_url: str) -> None:
     with OHLCVRepository(sqlite_url, timeout=_TIMEOUT) as repository:
         repository.insert([bar(0)])
-        with lock_table(sqlite_url):
+        with locked(sqlite_url):
             assert [row.to_bar() for row in repository.latest("AAPL", "1m")] == [bar(0)]
 
 
@@ -347,7 +337,7 @@ def small_disk() -> Iterator[Path]:
 
 def _mount(*arguments: str) -> bool:
     command = ["mount", *arguments]  # wherever the system keeps it
-    return subprocess.run(command, capture_output=True, check=False).returncode == 0
+    return subprocess.run(command, capture_output=True, check=False, timeout=30).returncode == 0
 
 
 def test_a_full_disk_under_sqlite(small_disk: Path) -> None:
