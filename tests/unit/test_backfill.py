@@ -811,3 +811,19 @@ def test_a_short_look_back_delivers_no_bar_twice() -> None:
     bed.whole()
     bed.answer(bed.jobs[0], *EVERYTHING)
     assert bed.minutes() == [0, 1, 2, 3]
+
+
+def test_who_had_an_answer_lets_the_others_go_first_the_next_time() -> None:
+    bed = Bed(replace(SETTINGS, channels=frozenset({"bars", "trades"})))
+    bed.lose(BARS, TRADES)
+    bed.advance(92)
+    bed.whole()
+    first, second = bed.jobs
+    bed.done(first, HistoryError("reset"))
+    bed.lose(BARS, TRADES)
+    bed.advance(1)
+    bed.whole()
+    assert [job.request.channel for job in bed.jobs[-2:]] == [
+        second.request.channel,
+        first.request.channel,
+    ]
