@@ -85,7 +85,7 @@ class Bot:
     """Keeps what it is called with, in that order."""
 
     def __init__(self, manager: RealTimeStreamManager) -> None:
-        self._changed = threading.Condition()  # guards the lists
+        self._changed = threading.Condition()  # guards what follows, but for trades
         self._manager = manager
         self._bars: dict[Series, list[Bar]] = {series: [] for series in SERIES}
         self._trades: list[Trade] = []
