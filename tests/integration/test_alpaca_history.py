@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -344,6 +345,7 @@ def test_a_page_that_is_none(body: str | bytes) -> None:
 
 
 def test_a_malformed_row_costs_a_row(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, "realtime_stream")
     page = page_of(range(3))
     page["bars"]["AAPL"][1]["o"] = None
     with RestServer(Reply(body=page)) as server:
