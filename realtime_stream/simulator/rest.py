@@ -98,8 +98,9 @@ class RestDesk:
         if self._faults.next_silence():
             await connection.wait_closed()
             return None
+        known = self._answer(request) if self._faults.outdated else None
         await self._delay(connection, lambda: self._faults.delay)
-        response = self._answer(request)
+        response = known or self._answer(request)
         self._observation.rest_answered(response.status_code)
         if not self._faults.next_drop():
             return response

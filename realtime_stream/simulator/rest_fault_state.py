@@ -73,6 +73,7 @@ class RestFaultState:
             self._drops = Countdown(0)
             self._body = _BodyRule(0, "text")
             self._delay = 0.0
+            self._outdated = False
             self._lag_ns = 0
             self._recent_ns = 0
             self._recent_feeds: frozenset[str] | None = None
@@ -86,6 +87,12 @@ class RestFaultState:
         """Seconds by which answers come later."""
         with self._lock:
             return self._delay
+
+    @property
+    def outdated(self) -> bool:
+        """Whether an answer that is delayed says what was known before."""
+        with self._lock:
+            return self._outdated
 
     @property
     def lag_ns(self) -> int:
@@ -151,10 +158,10 @@ class RestFaultState:
         with self._lock:
             self._body = _BodyRule(times, kind)
 
-    def set_delay(self, seconds: float) -> None:
-        """Answer so much later."""
+    def set_delay(self, seconds: float, *, outdated: bool) -> None:
+        """Answer so much later, with what is known then or was known before."""
         with self._lock:
-            self._delay = seconds
+            self._delay, self._outdated = seconds, outdated
 
     def set_lag(self, seconds: float) -> None:
         """Let history be so late."""

@@ -50,16 +50,21 @@ class RestFaults(HandshakeFaults):
             raise ValueError(msg)
         self.rest.add_error(RestErrorRule(times, wanted, retry_after, message))
 
-    def rest_delay(self, seconds: float) -> None:
+    def rest_delay(self, seconds: float, *, outdated: bool = False) -> None:
         """Answer requests for history so many seconds later; 0 ends that, and all are answered.
 
-        The streams go on meanwhile. An answer says what is known when it is sent.
+        The streams go on meanwhile.
+
+        Args:
+            seconds: How much later.
+            outdated: An answer says what was known when it was asked for, as one does that is long
+                on its way; by default what is known when it is sent.
 
         Raises:
             ValueError: The figure is negative.
         """
         check_seconds(seconds)
-        self.rest.set_delay(seconds)
+        self.rest.set_delay(seconds, outdated=outdated)
         self._on_change()
 
     def rest_silent(self, times: int | None = None) -> None:

@@ -107,6 +107,21 @@ def test_a_delay_ends_and_does_not_hold_up_the_stream(
         assert len(each.result().json()["trades"]["AAPL"]) == 1
 
 
+def test_an_outdated_answer_says_what_was_known_when_it_was_asked_for(
+    simulator: AlpacaSimulator,
+) -> None:
+    simulator.faults.rest_delay(LONG, outdated=True)
+    late = Later(lambda: trades(simulator))
+    assert simulator.wait_for(lambda each: len(each.rest_requests) == 1)
+    another = Later(lambda: trades(simulator))  # once it has come, the first is answered in itself
+    assert simulator.wait_for(lambda each: len(each.rest_requests) == 2)
+    simulator.history.add([{"T": "t", "S": "AAPL", "i": 1, "p": 1.0, "t": T0}])
+    simulator.faults.rest_delay(0)
+    assert late.result().json()["trades"] == {}
+    assert another.result().status == 200
+    assert len(trades(simulator).json()["trades"]["AAPL"]) == 1
+
+
 def test_a_delay(simulator: AlpacaSimulator) -> None:
     simulator.faults.rest_delay(0.2)
     began = time.monotonic()
