@@ -184,7 +184,7 @@ class StreamConfig(BaseModel):
         backfill_hold: Seconds that live bars wait for older ones from history.
         backfill_hold_bars: Live bars of a symbol that may wait.
         backfill_deadline: Seconds after which a gap that history has not filled is left open.
-        history_lag: Seconds of data time after a minute's end by which history has its bar.
+        history_lag: Seconds of data time by which history has what the stream has sent.
         spool: Folder where sinks keep what they cannot store yet.
 
     Raises:

@@ -64,7 +64,8 @@ class MarketEvent(Struct, frozen=True, kw_only=True, gc=False, eq=False):
     Attributes:
         symbol: The instrument, as the provider writes it.
         timestamp_ns: When it happened, nanoseconds since the epoch, UTC, exact.
-        received_ns: When its frame was read, nanoseconds since the epoch; 0 if it was never sent.
+        received_ns: When its frame was read, or, of a bar that fills a gap, when history was asked
+            for it; nanoseconds since the epoch; 0 if it was never sent.
     """
 
     kind: ClassVar[type[MarketEvent]]

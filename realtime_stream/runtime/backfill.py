@@ -22,6 +22,7 @@ from realtime_stream.runtime.stretch import (
     CLOCKS_DIFFER_NS,
     MINUTE_NS,
     NOT_IN_TIME,
+    UPDATED_AFTER_NS,
     BackfillSettings,
     Stretch,
     real_seconds,
@@ -44,6 +45,8 @@ _Key = tuple[str, str]  # channel and symbol
 
 # How far apart stretches may begin that are asked for together: some are then asked for twice.
 _TOGETHER_NS: Final = {"bars": 6 * 60 * MINUTE_NS, "trades": 30 * MINUTE_NS}
+# When bars are sent, after their start.
+_SENT_AFTER_NS: Final = {"bars": MINUTE_NS, "updated_bars": MINUTE_NS + UPDATED_AFTER_NS}
 # A trade of so long before the end of a gap may come live as well: a feed that has fallen behind
 # goes on where it was. No farther back does a later gap reach either.
 _MEETING_NS: Final = 960 * 10**9
@@ -173,9 +176,10 @@ class Backfill:
     def events_dropped(self, losses: Mapping[Subscription, LostEvents]) -> None:
         """The inbox had to give up events: as good as a gap."""
         now, ready = self._clock.monotonic(), []
-        for (channel, symbol), lost in losses.items():
+        for (dropped, symbol), lost in losses.items():
+            channel = "bars" if dropped == "updated_bars" else dropped
             self._series.open_gap(channel, symbol, lost.first_ns)
-            end_ns = lost.last_ns + (MINUTE_NS if channel == "bars" else 1)
+            end_ns = lost.last_ns + _SENT_AFTER_NS.get(dropped, 1)
             stretch = self._stretches.get((channel, symbol))
             if stretch is not None:
                 stretch.widen(lost.first_ns, end_ns)
@@ -203,9 +207,8 @@ class Backfill:
     def compared(self, bar: Bar) -> Bar | None:
         """A live bar beside what is known of it: ``None`` if it is old news.
 
-        A regular bar is never newer than what history has of it; an updated one is, when it came
-        later. An update of a bar that was lost with the connection comes as the regular bar that it
-        is for those who have not seen that.
+        An update of a bar that was lost with the connection comes as the regular bar that it is for
+        those who have not seen that.
         """
         if "bars" not in self._channels:
             return bar
@@ -214,11 +217,10 @@ class Backfill:
             return self._as_first(bar)
         if known.source != "backfill":
             return bar
-        older = bar.bar_kind == "regular" or bar.received_ns < known.received_ns
-        if older or _same(known, bar):
+        if _same(known, bar) or not self._may_be_news(bar, known.received_ns):
             self._counts.superseded += 1
             return None
-        return bar
+        return msgspec.structs.replace(bar, bar_kind="updated")
 
     def part(self, notice: HistoryPart) -> None:
         """A page has come: deliver what is new in it."""
@@ -226,7 +228,7 @@ class Backfill:
             for bar in notice.page.bars:
                 stretch = self._stretches.get(("bars", bar.symbol))
                 if stretch is not None:
-                    self._take_bar(stretch, bar)
+                    self._take_bar(stretch, bar, notice.asked_ns)
             for trade in notice.page.trades:
                 stretch = self._stretches.get(("trades", trade.symbol))
                 if stretch is not None:
@@ -238,7 +240,7 @@ class Backfill:
         """A fetch has ended: its stretches are complete, or are asked for again."""
         now, again = self._clock.monotonic(), []
         waiting = self._of_job.pop(notice.job, set())
-        self._note_progress(notice, waiting)
+        self._note_progress(notice)
         for stretch in sorted(waiting, key=_symbol):
             stretch.job = None
             if notice.error is not None:
@@ -260,18 +262,17 @@ class Backfill:
         if again:
             self._fetch(again, now + self._pause(again[0], notice))
 
-    def _note_progress(self, notice: HistoryDone, waiting: set[Stretch]) -> None:
-        """What an answer has brought need not be asked for again, though more is missing by now."""
+    def _note_progress(self, notice: HistoryDone) -> None:
+        """What an answer has brought need not be asked for again, though more is missing."""
         request = notice.job.request
         for symbol in request.symbols:
             stretch = self._stretches.get((request.channel, symbol))
-            if stretch is None or request.start_ns > stretch.start_ns:
+            if stretch is None or request.start_ns > stretch.ask_from_ns:
                 continue
             stretch.fetches += 1
-            if stretch in waiting or notice.error is not None:
-                continue
-            if notice.asked_ns >= request.end_ns + self._settings.lag_ns:
-                stretch.begin_at(request.end_ns)
+            if notice.error is None:
+                known_ns = notice.asked_ns - self._settings.lag_ns
+                stretch.has_until(min(request.end_ns, known_ns))
 
     @property
     def deadline(self) -> float:
@@ -322,7 +323,7 @@ class Backfill:
             request = HistoryRequest(
                 group[0].channel,
                 tuple(each.symbol for each in group),
-                group[0].start_ns,
+                group[0].ask_from_ns,
                 max(map(self._end_of, group)),
             )
             job = HistoryJob(request, not_before)
@@ -345,8 +346,9 @@ class Backfill:
             return real_seconds(self._data_clock, error.available_ns - now_ns)
         if error is not None:
             return retry_pause(stretch.failures)
-        until_ns = stretch.needed_until_ns + self._settings.lag_ns - now_ns
-        return min(max(real_seconds(self._data_clock, until_ns), 0.05), 1.0)
+        until_ns = stretch.settled_ns + self._settings.lag_ns - now_ns
+        pause = max(real_seconds(self._data_clock, until_ns), 0.05)
+        return min(pause, 1.0) if stretch.shows_its_end else pause
 
     def _is_final(self, error: StreamingError, stretch: Stretch, now: float) -> bool:
         if isinstance(error, HistoryRefusedError) or now >= stretch.give_up_at:
@@ -378,37 +380,50 @@ class Backfill:
             return None
         return self._pen.oldest(stretch.symbol, stretch.whole_ns)
 
-    def _take_bar(self, stretch: Stretch, bar: Bar) -> None:
+    def _take_bar(self, stretch: Stretch, bar: Bar, asked_ns: int) -> None:
         if bar.timestamp_ns < stretch.start_ns:
             return  # for another symbol of the same job
-        if bar.timestamp_ns + MINUTE_NS > self._data_clock.utc_now_ns() + CLOCKS_DIFFER_NS:
-            return  # its minute is not over
+        if bar.timestamp_ns + MINUTE_NS > asked_ns + CLOCKS_DIFFER_NS:
+            return  # its minute was not over
         stretch.fetched += 1
         stretch.newest_ns = max(stretch.newest_ns, bar.timestamp_ns)
         known = self._lookback.find(bar.symbol, "1m", DELIVERED, bar.timestamp_ns)
         if known is None and bar.timestamp_ns in stretch.known:  # so long ago that it is forgotten
             return
-        if known is not None and (_same(known, bar) or self._may_be_behind(known)):
+        if known is not None and (
+            _same(known, bar) or (known.source == "stream" and self._may_be_news(known, asked_ns))
+        ):
             return
         if not self._outlet.accepts(bar):
             return
-        if known is not None:
-            bar = msgspec.structs.replace(bar, bar_kind="updated")
-        else:
-            newest = self._lookback.newest(bar.symbol, "1m", DELIVERED)
-            if newest is not None and newest.timestamp_ns > bar.timestamp_ns:
-                bar = msgspec.structs.replace(bar, is_late=True)
-                self._counts.late += 1
+        is_late = known is None and self._is_late(bar)
+        self._counts.late += is_late
         stretch.known.add(bar.timestamp_ns)
         stretch.delivered += 1
         self._counts.bars += 1
-        self._outlet.deliver_bar(bar)
+        self._outlet.deliver_bar(
+            msgspec.structs.replace(
+                bar,
+                received_ns=asked_ns,
+                bar_kind=bar.bar_kind if known is None else "updated",
+                is_late=is_late,
+            )
+        )
 
-    def _may_be_behind(self, known: Bar) -> bool:
-        """Whether history may not have heard yet of what made the feed send this update."""
-        if known.bar_kind != "updated" or known.source != "stream":
-            return False
-        return known.received_ns > self._data_clock.utc_now_ns() - self._settings.lag_ns
+    def _may_be_news(self, live: Bar, asked_ns: int) -> bool:
+        """Whether a bar of the feed may say more than a history that was asked at this time.
+
+        Nothing is lost by taking what may be: whatever the feed says after it comes as well, or
+        the connection is lost first, and history is asked again.
+        """
+        if live.bar_kind == "updated":
+            return live.received_ns > asked_ns - self._settings.lag_ns
+        # A minute that was not over for the exchange yet: history may have had a part of it.
+        return live.timestamp_ns + MINUTE_NS > asked_ns - CLOCKS_DIFFER_NS
+
+    def _is_late(self, bar: Bar) -> bool:
+        newest = self._lookback.newest(bar.symbol, "1m", DELIVERED)
+        return newest is not None and newest.timestamp_ns > bar.timestamp_ns
 
     def _take_trade(self, stretch: Stretch, trade: Trade) -> None:
         if trade.timestamp_ns < stretch.start_ns:
@@ -429,9 +444,7 @@ class Backfill:
     def _as_first(self, bar: Bar) -> Bar:
         if bar.bar_kind != "updated" or not self._lookback.begins_before(bar, DELIVERED):
             return bar
-        newest = self._lookback.newest(bar.symbol, "1m", DELIVERED)
-        is_late = newest is not None and newest.timestamp_ns > bar.timestamp_ns
-        return msgspec.structs.replace(bar, bar_kind="regular", is_late=is_late)
+        return msgspec.structs.replace(bar, bar_kind="regular", is_late=self._is_late(bar))
 
     # --- ends ---
 
@@ -499,12 +512,12 @@ class Backfill:
 def _groups(stretches: list[Stretch]) -> list[list[Stretch]]:
     """Stretches of one channel that begin within a while, the earliest first."""
     groups: list[list[Stretch]] = []
-    for stretch in sorted(stretches, key=attrgetter("channel", "start_ns", "symbol")):
+    for stretch in sorted(stretches, key=attrgetter("channel", "ask_from_ns", "symbol")):
         first = groups[-1][0] if groups else None
         if (
             first is None
             or first.channel != stretch.channel
-            or stretch.start_ns > first.start_ns + _TOGETHER_NS[stretch.channel]
+            or stretch.ask_from_ns > first.ask_from_ns + _TOGETHER_NS[stretch.channel]
         ):
             groups.append([])
         groups[-1].append(stretch)

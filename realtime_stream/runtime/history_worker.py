@@ -52,10 +52,18 @@ class HistoryJob:
 
 @dataclass(frozen=True, slots=True)
 class HistoryPart:
-    """Notice: a page of an answer; ``taken`` is called when it has been dealt with."""
+    """Notice: a page of an answer.
+
+    Attributes:
+        job: What it answers.
+        page: What it brings.
+        asked_ns: Data time at which the fetch began: it says what was known then, or later.
+        taken: Called when it has been dealt with.
+    """
 
     job: HistoryJob
     page: HistoryPage
+    asked_ns: int
     taken: Callable[[], None]
 
 
@@ -157,7 +165,7 @@ class HistoryWorker:
         error: StreamingError | None = None
         try:
             for page in self._pages(job):
-                if not self._hand_over(job, page):
+                if not self._hand_over(job, page, asked_ns):
                     return
         except StreamingError as exc:
             error = exc
@@ -201,13 +209,13 @@ class HistoryWorker:
             kind = type(problem).__name__
             self._log.write(logging.WARNING, "realtime_history_close_failed", error=kind)
 
-    def _hand_over(self, job: HistoryJob, page: HistoryPage) -> bool:
+    def _hand_over(self, job: HistoryJob, page: HistoryPage, asked_ns: int) -> bool:
         """Put a page into the inbox, once those before it are dealt with."""
         self._room.acquire()
         if self._stopped:
             self._room.release()
             return False
-        self._inbox.put(HistoryPart(job, page, self._room.release))
+        self._inbox.put(HistoryPart(job, page, asked_ns, self._room.release))
         return True
 
 

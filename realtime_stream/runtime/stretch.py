@@ -14,6 +14,7 @@ __all__ = [
     "CLOCKS_DIFFER_NS",
     "MINUTE_NS",
     "NOT_IN_TIME",
+    "UPDATED_AFTER_NS",
     "BackfillSettings",
     "HistoryMemory",
     "Stretch",
@@ -24,12 +25,13 @@ __all__ = [
 
 MINUTE_NS: Final = 60 * 10**9
 
-# How much earlier than the last frame something may have happened that was lost with the
-# connection. An updated bar comes half a minute after its minute's end, a trade may be reported
-# 10 s late; the rest is for the difference between the clocks.
-_BARS_BEFORE_NS: Final = 95 * 10**9
-_TRADES_BEFORE_NS: Final = 15 * 10**9
 CLOCKS_DIFFER_NS: Final = 5 * 10**9  # at most, or validation would reject everything
+# An updated bar comes half a minute after its minute's end.
+UPDATED_AFTER_NS: Final = 30 * 10**9
+# How much earlier than the last frame something may have happened that was lost with the
+# connection: a bar's minute, or a trade that was reported 10 s late.
+_BARS_BEFORE_NS: Final = MINUTE_NS + UPDATED_AFTER_NS + CLOCKS_DIFFER_NS
+_TRADES_BEFORE_NS: Final = 10 * 10**9 + CLOCKS_DIFFER_NS
 NOT_IN_TIME: Final = "history did not have it in time"
 _FIRST_RETRY: Final = 0.5  # seconds
 _LONGEST_RETRY: Final = 30.0
@@ -59,7 +61,7 @@ class BackfillSettings:
         hold: Seconds of real time that live bars wait for older ones.
         hold_bars: How many of a symbol may wait.
         deadline: Seconds of real time after which a stretch is given up.
-        lag_ns: Data time after the end of a minute by which history has its bar.
+        lag_ns: Data time by which history has what the stream has sent.
     """
 
     channels: frozenset[str]
@@ -77,7 +79,8 @@ class Stretch:
         channel: ``bars`` or ``trades``.
         symbol: Symbol.
         lost_ns: From when on something may be missing.
-        start_ns: From when on history is asked.
+        start_ns: From when on history has to fill it.
+        ask_from_ns: From when on it is asked next: what it has brought is not asked for again.
         whole_ns: When the connection was whole again; ``None`` before.
         held_until: Until when live bars wait, monotonic seconds.
         holding: Whether they do.
@@ -96,6 +99,7 @@ class Stretch:
     symbol: str
     lost_ns: int
     start_ns: int
+    ask_from_ns: int = field(init=False)
     whole_ns: int | None = None
     held_until: float = math.inf
     holding: bool = True
@@ -108,6 +112,10 @@ class Stretch:
     problem: str = ""
     fetches: int = 0
     known: set[object] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        """Nothing has been asked for."""
+        self.ask_from_ns = self.start_ns
 
     @classmethod
     def lost_at(
@@ -136,35 +144,51 @@ class Stretch:
         end_ns = self.end_ns
         return minute_of(end_ns + CLOCKS_DIFFER_NS) if self.channel == "bars" else end_ns
 
+    @property
+    def settled_ns(self) -> int:
+        """When everything was sent that has to come from history."""
+        return self.needed_until_ns if self.shows_its_end else self.end_ns
+
+    @property
+    def shows_its_end(self) -> bool:
+        """Whether a history that has the last bar has everything.
+
+        It may not have the update yet, if that was sent before the connection was whole. Of trades
+        there is no last one: clocks differ.
+        """
+        updated_ns = self.needed_until_ns + UPDATED_AFTER_NS - CLOCKS_DIFFER_NS
+        return self.channel == "bars" and self.end_ns < updated_ns
+
     def is_complete(self, asked_ns: int, lag_ns: int, first_live_ns: int | None) -> bool:
         """Whether an answer has all there will be.
 
         Args:
             asked_ns: When it was asked for.
-            lag_ns: By when history has what happened.
+            lag_ns: By when history has what was sent.
             first_live_ns: Start of the oldest live bar that waits, if one does.
         """
-        needed_ns = self.needed_until_ns
-        if asked_ns >= needed_ns + lag_ns:
+        if asked_ns >= self.settled_ns + lag_ns:
             return True
-        if self.channel == "trades":
-            return self.newest_ns >= needed_ns
-        last_ns = needed_ns - MINUTE_NS
+        if not self.shows_its_end:
+            return False
+        last_ns = self.needed_until_ns - MINUTE_NS
         if first_live_ns is not None:
             last_ns = min(last_ns, first_live_ns - MINUTE_NS)
         return self.newest_ns >= last_ns
 
-    def begin_at(self, end_ns: int) -> None:
-        """Everything before ``end_ns`` is there: ask from a little before it."""
+    def has_until(self, sent_ns: int) -> None:
+        """All that was sent before ``sent_ns`` is there: ask from a little before it."""
         if self.channel == "trades":
-            self.start_ns = max(self.start_ns, end_ns - _TRADES_BEFORE_NS)
+            next_ns = sent_ns - _TRADES_BEFORE_NS
         else:
-            self.start_ns = max(self.start_ns, minute_of(end_ns - _BARS_BEFORE_NS))
+            next_ns = minute_of(sent_ns - _BARS_BEFORE_NS)
+        self.ask_from_ns = max(self.ask_from_ns, next_ns)
 
     def widen(self, start_ns: int, end_ns: int) -> None:
         """More is missing: what was lost from ``start_ns`` to ``end_ns``."""
         self.lost_ns = min(self.lost_ns, start_ns)
         self.start_ns = min(self.start_ns, start_ns)
+        self.ask_from_ns = min(self.ask_from_ns, start_ns)
         if self.whole_ns is not None:
             self.whole_ns = max(self.whole_ns, end_ns)
 

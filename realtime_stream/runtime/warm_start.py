@@ -185,7 +185,7 @@ class WarmStart:
             notice.taken()
             return
         into = warm_up.bars if warm_up.jobs[notice.job] == "bars" else warm_up.parts
-        latest_ns = self._data_clock.utc_now_ns() + CLOCKS_DIFFER_NS
+        latest_ns = notice.asked_ns + CLOCKS_DIFFER_NS
         try:
             for bar in notice.page.bars:
                 if self._ends(bar) <= latest_ns and self._outlet.accepts(bar):

@@ -217,7 +217,7 @@ def _rest_errors(rng: random.Random, _: float) -> Scene:
 
 def _rest_slow(rng: random.Random, _: float) -> Scene:
     return [
-        (0, fault("rest_delay", seconds=rng.uniform(0.05, 0.8))),
+        (0, fault("rest_delay", seconds=rng.uniform(0.05, 0.8), outdated=rng.random() < 0.5)),
         *_soon(rng),
         (rng.uniform(0.5, 2), fault("rest_delay", seconds=0)),
     ]

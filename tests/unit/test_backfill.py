@@ -271,25 +271,66 @@ def test_a_live_bar_that_history_has_brought_is_old_news() -> None:
     assert bed.desk.info().superseded == 1
 
 
-def test_a_regular_bar_is_never_newer_than_what_history_has_of_it() -> None:
+def test_a_regular_bar_is_not_newer_than_a_history_that_was_asked_after_its_minute() -> None:
     bed = Bed()
     job = lost_and_back(bed)
-    bed.answer(job, *EVERYTHING)
+    over_ns = START + 4 * MINUTE + 5 * SECOND  # for sure: clocks differ
+    bed.page(job, *EVERYTHING, asked_ns=over_ns)
+    bed.done(job, asked_ns=over_ns)
     bed.live(minute(3, "12", trade_count=9))
     assert bed.minutes() == [0, 1, 2, 3]
     assert bed.desk.info().superseded == 1
 
 
-def test_an_update_that_came_later_than_history_is_news_and_one_before_it_is_not() -> None:
+def test_history_that_was_asked_while_the_minute_may_have_run_knew_a_part_of_it() -> None:
     bed = Bed()
     job = lost_and_back(bed)
-    answered_ns = bed.clock.utc_now_ns()
-    bed.answer(job, *(past(n, received_ns=answered_ns) for n in range(4)))
-    bed.live(minute(3, "12", bar_kind="updated", received_ns=answered_ns - SECOND))
-    assert bed.desk.info().superseded == 1
-    bed.live(minute(3, "12", bar_kind="updated", received_ns=answered_ns + SECOND))
+    soon_ns = START + 4 * MINUTE - 3 * SECOND
+    bed.page(job, *EVERYTHING, asked_ns=soon_ns)
+    bed.done(job, asked_ns=soon_ns)
+    bed.live(minute(3, "12", trade_count=9))
+    assert bed.minutes() == [0, 1, 2, 3, 3]
     assert (bed.seen[-1].bar_kind, bed.seen[-1].close) == ("updated", Decimal(12))
-    bed.live(minute(2, bar_kind="updated", received_ns=answered_ns + SECOND))
+
+
+def test_what_history_knew_of_a_minute_that_may_have_run_does_not_replace_its_bar() -> None:
+    """The bar came while the answer was on its way, and did not wait for it any more."""
+    bed = Bed()
+    job = lost_and_back(bed)
+    bed.advance(10)
+    bed.live(minute(2, "12"), minute(3, "12"))
+    bed.page(job, *EVERYTHING, asked_ns=START + 4 * MINUTE - 3 * SECOND)
+    assert [(bar.timestamp_ns, bar.close) for bar in bed.seen[4:]] == [
+        (START + 2 * MINUTE, Decimal(10)),  # of that minute it knew everything
+    ]
+
+
+def test_an_update_that_came_after_history_was_asked_is_news() -> None:
+    """However long the answer was on its way: it was given before the update was made."""
+    bed = Bed()
+    job = lost_and_back(bed)
+    asked_ns = bed.clock.utc_now_ns()
+    bed.advance(2)
+    bed.live(minute(3, "12", bar_kind="updated", received_ns=bed.clock.utc_now_ns()))
+    bed.advance(6)
+    answered_ns = bed.clock.utc_now_ns()
+    bed.page(job, *(past(n, received_ns=answered_ns) for n in range(4)), asked_ns=asked_ns)
+    bed.done(job, asked_ns=asked_ns)
+    assert bed.minutes() == [0, 1, 2, 3, 3]
+    assert (bed.seen[-1].bar_kind, bed.seen[-1].close) == ("updated", Decimal(12))
+    assert bed.seen[-2].received_ns == asked_ns
+
+
+def test_an_update_from_before_history_was_asked_is_old_once_history_has_heard_of_it() -> None:
+    bed = Bed()
+    job = lost_and_back(bed)
+    asked_ns = bed.clock.utc_now_ns()
+    bed.answer(job, *EVERYTHING)
+    bed.live(minute(2, "12", bar_kind="updated", received_ns=asked_ns - 5 * SECOND))
+    assert bed.desk.info().superseded == 1
+    bed.live(minute(3, "12", bar_kind="updated", received_ns=asked_ns - 4 * SECOND))
+    assert (bed.seen[-1].bar_kind, bed.seen[-1].close) == ("updated", Decimal(12))
+    bed.live(minute(2, bar_kind="updated", received_ns=asked_ns + SECOND))  # the same
     assert bed.desk.info().superseded == 2
 
 
@@ -329,7 +370,7 @@ def test_history_that_is_not_there_yet_is_asked_again() -> None:
     bed.answer(job, past(0), past(1), past(2))
     assert bed.reports == []
     again = bed.jobs[1]
-    assert again.request == job.request
+    assert again.request == replace(job.request, start_ns=START + 2 * MINUTE)
     assert 0 < again.not_before - bed.clock.monotonic() <= 1
     bed.advance(1)
     bed.answer(again, *EVERYTHING)
@@ -344,6 +385,58 @@ def test_a_minute_without_a_bar_is_believed_once_history_must_have_it() -> None:
     bed.advance(3)
     bed.done(job)
     assert bed.reports[0].complete
+
+
+def test_the_last_update_before_the_connection_was_whole_comes_from_history() -> None:
+    """History has had the bar itself for long, and may not have the update yet."""
+    bed = Bed()
+    bed.advance(150)
+    bed.live(minute(0), minute(1))
+    bed.lose()
+    bed.advance(122)
+    bed.whole()  # at 14:19:32; the update of minute 3 was sent at 14:19:30
+    bed.answer(bed.jobs[0], *EVERYTHING)
+    assert bed.reports == []
+    again = bed.jobs[1]
+    assert again.request.start_ns == START + 2 * MINUTE
+    assert again.not_before == bed.clock.monotonic() + 5
+    bed.advance(5)
+    bed.answer(again, past(2), past(3, "12", trade_count=6))
+    assert bed.reports[0].complete
+    assert [(bar.bar_kind, bar.close) for bar in bed.seen[-2:]] == [
+        ("regular", Decimal(10)),
+        ("updated", Decimal(12)),
+    ]
+
+
+def test_an_update_that_was_sent_when_the_connection_was_whole_is_not_waited_for() -> None:
+    bed = Bed()
+    bed.advance(150)
+    bed.live(minute(0), minute(1))
+    bed.lose()
+    bed.advance(114)
+    bed.whole()  # at 14:19:24
+    bed.answer(bed.jobs[0], *EVERYTHING)
+    assert bed.reports[0].complete
+
+
+def test_trades_are_complete_once_history_must_have_them() -> None:
+    """That it has one of after the gap says little: clocks differ."""
+    bed = Bed(BOTH)
+    bed.advance(30)
+    bed.lose(TRADES)
+    bed.advance(60)
+    bed.whole()
+    bed.answer(bed.jobs[0], trade(40, 1), trade(91, 2))
+    assert bed.reports == []
+    again = bed.jobs[1]
+    assert again.not_before == bed.clock.monotonic() + 5
+    assert again.request.start_ns == START + 70 * SECOND  # 20 s before it was asked
+    bed.advance(5)
+    bed.answer(again, trade(89, 3))
+    assert bed.reports[0].complete
+    assert bed.reports[0].start_ns == START + 15 * SECOND
+    assert [each.trade_id for each in bed.trades] == [1, 2, 3]
 
 
 def test_a_live_bar_that_waits_tells_what_history_must_have() -> None:
@@ -480,8 +573,10 @@ def test_a_second_loss_while_fetching_makes_the_gap_longer() -> None:
     bed.advance(120)
     bed.whole()
     second = bed.jobs[1]
-    assert second.request == HistoryRequest("bars", ("AAPL",), START, START + 6 * MINUTE)
-    bed.answer(second, *EVERYTHING, past(4), past(5))
+    assert second.request == HistoryRequest(
+        "bars", ("AAPL",), START + 2 * MINUTE, START + 6 * MINUTE
+    )
+    bed.answer(second, *(past(n) for n in range(2, 6)))
     assert bed.minutes() == [0, 1, 2, 3, 4, 5]
     assert [event.complete for event in bed.reports] == [True]
     assert bed.reports[0].start_ns == START
@@ -671,6 +766,27 @@ def test_bars_that_the_inbox_dropped_are_fetched() -> None:
     assert bed.minutes() == [0, 1]
     bed.answer(bed.jobs[0], past(2), past(3), past(4))
     assert bed.minutes() == [0, 1, 2, 3, 4, 5]
+
+
+def test_updates_that_the_inbox_dropped_are_in_history() -> None:
+    bed = Bed(at=152)
+    bed.live(minute(0), minute(1))
+    bed.desk.events_dropped(losses(1, 1, "updated_bars"))  # sent at 14:17:30
+    job = bed.jobs[0]
+    assert job.request == HistoryRequest("bars", ("AAPL",), START + MINUTE, START + 2 * MINUTE)
+    bed.answer(job, past(1))
+    assert bed.reports == []
+    bed.advance(3)
+    bed.answer(bed.jobs[1], past(1, "11", trade_count=6))
+    assert bed.reports[0].complete
+    assert (bed.seen[-1].bar_kind, bed.seen[-1].close) == ("updated", Decimal(11))
+
+
+def test_updates_that_were_dropped_where_nothing_is_filled_leave_no_gap_open() -> None:
+    bed = Bed(history=False)
+    bed.want(OF_BARS)
+    bed.desk.events_dropped(losses(1, 1, "updated_bars"))
+    assert bed.series.open_gaps() == {}
 
 
 def test_trades_that_the_inbox_dropped_are_fetched() -> None:

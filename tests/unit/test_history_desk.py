@@ -181,15 +181,20 @@ class Bed:
         """The connection is whole now."""
         self.desk.connection_whole(self.clock.utc_now_ns(), self.served, self.registry.routes)
 
-    def page(self, job: HistoryJob, *events: Bar | Trade) -> None:
+    def page(self, job: HistoryJob, *events: Bar | Trade, asked_ns: int | None = None) -> None:
+        """A page of an answer that was asked for now, unless it is said when."""
+        asked_ns = self.clock.utc_now_ns() if asked_ns is None else asked_ns
         bars = tuple(event for event in events if isinstance(event, Bar))
         trades = tuple(event for event in events if isinstance(event, Trade))
-        self.desk.part(HistoryPart(job, HistoryPage(bars, trades), self._note_taken))
+        self.desk.part(HistoryPart(job, HistoryPage(bars, trades), asked_ns, self._note_taken))
 
-    def done(self, job: HistoryJob, error: StreamingError | None = None) -> None:
+    def done(
+        self, job: HistoryJob, error: StreamingError | None = None, asked_ns: int | None = None
+    ) -> None:
+        asked_ns = self.clock.utc_now_ns() if asked_ns is None else asked_ns
         for symbol in job.request.symbols:
             self._validator.forget(symbol)
-        self.desk.done(HistoryDone(job, self.clock.utc_now_ns(), error))
+        self.desk.done(HistoryDone(job, asked_ns, error))
 
     def answer(self, job: HistoryJob, *events: Bar | Trade) -> None:
         """One page, and the end."""

@@ -67,5 +67,28 @@ def test_when_a_stretch_of_trades_is_complete() -> None:
     lag_ns = 30 * SECOND
     assert not stretch.is_complete(START + 229 * SECOND, lag_ns, None)
     assert stretch.is_complete(START + 230 * SECOND, lag_ns, None)
-    stretch.newest_ns = START + 200 * SECOND
-    assert stretch.is_complete(START + 201 * SECOND, lag_ns, None)
+    stretch.newest_ns = START + 200 * SECOND  # clocks differ
+    assert not stretch.is_complete(START + 201 * SECOND, lag_ns, None)
+
+
+def test_when_a_stretch_of_bars_is_complete_whose_last_update_was_lost() -> None:
+    needed_ns = START + 4 * MINUTE
+    stretch = Stretch("bars", "AAPL", LOST, START, needed_ns + 25 * SECOND)
+    stretch.newest_ns = START + 4 * MINUTE
+    lag_ns = 30 * SECOND
+    assert not stretch.is_complete(needed_ns + 54 * SECOND, lag_ns, START + 4 * MINUTE)
+    assert stretch.is_complete(needed_ns + 55 * SECOND, lag_ns, None)
+
+
+def test_what_an_answer_has_brought_is_not_asked_for_again() -> None:
+    bars = Stretch("bars", "AAPL", LOST, START, START + 200 * SECOND)
+    assert bars.ask_from_ns == START
+    bars.has_until(START + 10 * MINUTE)
+    assert bars.ask_from_ns == START + 8 * MINUTE
+    bars.has_until(START + 5 * MINUTE)
+    assert bars.ask_from_ns == START + 8 * MINUTE
+    trades = Stretch("trades", "AAPL", LOST, START, START + 200 * SECOND)
+    trades.has_until(START + 60 * SECOND)
+    assert (trades.ask_from_ns, trades.start_ns) == (START + 45 * SECOND, START)
+    trades.widen(START - 10 * SECOND, START)
+    assert trades.ask_from_ns == START - 10 * SECOND
