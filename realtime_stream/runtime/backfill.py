@@ -217,7 +217,7 @@ class Backfill:
             return self._as_first(bar)
         if known.source != "backfill":
             return bar
-        if _same(known, bar) or not self._may_be_news(bar, known.received_ns):
+        if _same(known, bar) or not self._may_be_news(bar, known, known.received_ns):
             self._counts.superseded += 1
             return None
         return msgspec.structs.replace(bar, bar_kind="updated")
@@ -391,7 +391,8 @@ class Backfill:
         if known is None and bar.timestamp_ns in stretch.known:  # so long ago that it is forgotten
             return
         if known is not None and (
-            _same(known, bar) or (known.source == "stream" and self._may_be_news(known, asked_ns))
+            _same(known, bar)
+            or (known.source == "stream" and self._may_be_news(known, bar, asked_ns))
         ):
             return
         if not self._outlet.accepts(bar):
@@ -410,16 +411,18 @@ class Backfill:
             )
         )
 
-    def _may_be_news(self, live: Bar, asked_ns: int) -> bool:
-        """Whether a bar of the feed may say more than a history that was asked at this time.
+    def _may_be_news(self, live: Bar, past: Bar, asked_ns: int) -> bool:
+        """Whether a bar of the feed may say more than what history said, asked at this time.
 
-        Nothing is lost by taking what may be: whatever the feed says after it comes as well, or
+        History may have known what it knows a while later, or what it knew a while before. Nothing
+        is lost by taking what may be: whatever the feed says after it comes as well, or
         the connection is lost first, and history is asked again.
         """
         if live.bar_kind == "updated":
             return live.received_ns > asked_ns - self._settings.lag_ns
         # A minute that was not over for the exchange yet: history may have had a part of it.
-        return live.timestamp_ns + MINUTE_NS > asked_ns - CLOCKS_DIFFER_NS
+        could_run = live.timestamp_ns + MINUTE_NS > asked_ns - CLOCKS_DIFFER_NS
+        return could_run and live.volume > past.volume
 
     def _is_late(self, bar: Bar) -> bool:
         newest = self._lookback.newest(bar.symbol, "1m", DELIVERED)

@@ -288,9 +288,20 @@ def test_history_that_was_asked_while_the_minute_may_have_run_knew_a_part_of_it(
     soon_ns = START + 4 * MINUTE - 3 * SECOND
     bed.page(job, *EVERYTHING, asked_ns=soon_ns)
     bed.done(job, asked_ns=soon_ns)
-    bed.live(minute(3, "12", trade_count=9))
+    bed.live(minute(3, "12", volume=Decimal(101)))
     assert bed.minutes() == [0, 1, 2, 3, 3]
     assert (bed.seen[-1].bar_kind, bed.seen[-1].close) == ("updated", Decimal(12))
+
+
+def test_history_that_was_asked_so_early_may_have_answered_when_it_knew_more() -> None:
+    """Even the updated bar, if the answer was long in coming."""
+    bed = Bed()
+    job = lost_and_back(bed)
+    soon_ns = START + 4 * MINUTE + 2 * SECOND
+    bed.page(job, past(2), past(3, "12", volume=Decimal(101)), asked_ns=soon_ns)
+    bed.done(job, asked_ns=soon_ns)
+    bed.live(minute(3))
+    assert [bar.close for bar in bed.seen] == [Decimal(10)] * 3 + [Decimal(12)]
 
 
 def test_what_history_knew_of_a_minute_that_may_have_run_does_not_replace_its_bar() -> None:
@@ -298,7 +309,8 @@ def test_what_history_knew_of_a_minute_that_may_have_run_does_not_replace_its_ba
     bed = Bed()
     job = lost_and_back(bed)
     bed.advance(10)
-    bed.live(minute(2, "12"), minute(3, "12"))
+    more = {"volume": Decimal(101)}
+    bed.live(minute(2, "12", **more), minute(3, "12", **more))
     bed.page(job, *EVERYTHING, asked_ns=START + 4 * MINUTE - 3 * SECOND)
     assert [(bar.timestamp_ns, bar.close) for bar in bed.seen[4:]] == [
         (START + 2 * MINUTE, Decimal(10)),  # of that minute it knew everything
