@@ -418,11 +418,15 @@ class Backfill:
         is lost by taking what may be: whatever the feed says after it comes as well, or
         the connection is lost first, and history is asked again.
         """
+        may_be_unheard = live.received_ns > asked_ns - self._settings.lag_ns
         if live.bar_kind == "updated":
-            return live.received_ns > asked_ns - self._settings.lag_ns
-        # A minute that was not over for the exchange yet: history may have had a part of it.
-        could_run = live.timestamp_ns + MINUTE_NS > asked_ns - CLOCKS_DIFFER_NS
-        return could_run and live.volume > past.volume
+            return may_be_unheard
+        # What was seen first of a minute may have been its update. And of a minute that was not
+        # over yet for the exchange, history may have had a part.
+        end_ns = live.timestamp_ns + MINUTE_NS
+        is_update = live.received_ns >= end_ns + UPDATED_AFTER_NS - CLOCKS_DIFFER_NS
+        could_run = end_ns > asked_ns - CLOCKS_DIFFER_NS
+        return live.volume > past.volume and ((is_update and may_be_unheard) or could_run)
 
     def _is_late(self, bar: Bar) -> bool:
         newest = self._lookback.newest(bar.symbol, "1m", DELIVERED)

@@ -149,6 +149,24 @@ def test_history_may_not_have_heard_yet_of_an_update_that_has_just_come() -> Non
     ]
 
 
+def test_nor_of_one_that_was_the_first_that_was_seen_of_its_minute() -> None:
+    bed = Bed()
+    bed.live(minute(0), minute(1))
+    bed.advance(215)
+    bed.lose()
+    bed.advance(1)
+    bed.whole()  # the bar of minute 2 was lost
+    bed.advance(7)
+    updated = {"bar_kind": "updated", "volume": Decimal(101)}
+    bed.advance(4)  # the hold is over
+    bed.live(minute(2, "12", received_ns=START + 212 * SECOND, **updated))
+    assert bed.seen[-1].bar_kind == "regular"
+    bed.page(bed.jobs[0], *EVERYTHING[:3], asked_ns=START + 216 * SECOND)
+    assert bed.seen[-1].close == Decimal(12)
+    bed.page(bed.jobs[0], past(2, "13"), asked_ns=START + 218 * SECOND)
+    assert bed.seen[-1].close == Decimal(13)
+
+
 def test_bars_that_count_no_trades_are_compared_by_what_they_say() -> None:
     bed = Bed()
     bed.advance(150)
