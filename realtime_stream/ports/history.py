@@ -44,7 +44,7 @@ class HistoryPage:
     """A part of an answer; each symbol's events come in the order of their times.
 
     Attributes:
-        bars: Bars, with ``source="backfill"``.
+        bars: Bars of intervals that are over, with ``source="backfill"``.
         trades: Trades that stand (not cancelled, corrected ones as corrected), with
             ``source="backfill"``.
     """

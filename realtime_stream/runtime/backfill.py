@@ -24,6 +24,7 @@ from realtime_stream.runtime.stretch import (
     NOT_IN_TIME,
     UPDATED_AFTER_NS,
     BackfillSettings,
+    Missing,
     Stretch,
     real_seconds,
     retry_pause,
@@ -45,8 +46,6 @@ _Key = tuple[str, str]  # channel and symbol
 
 # How far apart stretches may begin that are asked for together: some are then asked for twice.
 _TOGETHER_NS: Final = {"bars": 6 * 60 * MINUTE_NS, "trades": 30 * MINUTE_NS}
-# When bars are sent, after their start.
-_SENT_AFTER_NS: Final = {"bars": MINUTE_NS, "updated_bars": MINUTE_NS + UPDATED_AFTER_NS}
 # A trade of so long before the end of a gap may come live as well: a feed that has fallen behind
 # goes on where it was. No farther back does a later gap reach either.
 _MEETING_NS: Final = 960 * 10**9
@@ -74,6 +73,9 @@ class Outlet(Protocol):
 
     def report_gap(self, gap: Gap) -> None:
         """Call the listeners for gaps."""
+
+    def is_over(self) -> bool:
+        """Whether the run's time is up, so that nothing is delivered any more."""
 
 
 @dataclass(slots=True)
@@ -119,7 +121,7 @@ class Backfill:
             lookback: Which bars were delivered.
             pen: Where live bars wait.
             clock: For waits.
-            data_clock: For what history may have by now.
+            data_clock: The one that says when history was asked.
             outlet: Delivers.
             stretches: What is missing; outlives a run.
         """
@@ -167,39 +169,44 @@ class Backfill:
                 continue
             if stretch.whole_ns is None:
                 stretch.whole_ns = at_ns
-                stretch.held_until = now + self._settings.hold
-                stretch.give_up_at = now + self._settings.deadline
+                self._set_limits(stretch, now)
                 stretch.failures = 0
                 ready.append(stretch)
         self._fetch(ready, now)
 
     def events_dropped(self, losses: Mapping[Subscription, LostEvents]) -> None:
         """The inbox had to give up events: as good as a gap."""
-        now, ready = self._clock.monotonic(), []
+        now, ready = self._clock.monotonic(), set[Stretch]()
         for (dropped, symbol), lost in losses.items():
             channel = "bars" if dropped == "updated_bars" else dropped
             self._series.open_gap(channel, symbol, lost.first_ns)
-            end_ns = lost.last_ns + _SENT_AFTER_NS.get(dropped, 1)
+            end_ns = lost.last_ns + (MINUTE_NS if channel == "bars" else 1)
             stretch = self._stretches.get((channel, symbol))
             if stretch is not None:
-                stretch.widen(lost.first_ns, end_ns)
+                stretch.widen(lost.first_ns, end_ns, lost.received_until_ns)
                 self._forget_job(stretch)
                 stretch.holding = True  # again, if it had waited long enough
                 self._hold(stretch)
             elif channel in self._channels:
-                stretch = self._dropped(channel, symbol, lost.first_ns, end_ns)
+                stretch = self._dropped(channel, symbol, lost, end_ns)
             else:
                 self._series.close_gap(channel, symbol, end_ns, filled=channel == "daily_bars")
                 continue
             if stretch.whole_ns is not None:
-                stretch.held_until = now + self._settings.hold
-                stretch.give_up_at = now + self._settings.deadline
-                ready.append(stretch)
+                self._set_limits(stretch, now)
+                ready.add(stretch)
         self._fetch(ready, now)
 
-    def _dropped(self, channel: str, symbol: str, start_ns: int, end_ns: int) -> Stretch:
+    def _dropped(self, channel: str, symbol: str, lost: LostEvents, end_ns: int) -> Stretch:
         kind: Literal["bars", "trades"] = "bars" if channel == "bars" else "trades"
-        stretch = Stretch(kind, symbol, start_ns, start_ns, whole_ns=end_ns)
+        stretch = Stretch(
+            kind,
+            symbol,
+            lost.first_ns,
+            lost.first_ns,
+            whole_ns=end_ns,
+            sent_ns=lost.received_until_ns,
+        )
         self._stretches[channel, symbol] = stretch
         self._hold(stretch)
         return stretch
@@ -227,11 +234,11 @@ class Backfill:
         try:
             for bar in notice.page.bars:
                 stretch = self._stretches.get(("bars", bar.symbol))
-                if stretch is not None:
+                if stretch is not None and not self._outlet.is_over():
                     self._take_bar(stretch, bar, notice.asked_ns)
             for trade in notice.page.trades:
                 stretch = self._stretches.get(("trades", trade.symbol))
-                if stretch is not None:
+                if stretch is not None and not self._outlet.is_over():
                     self._take_trade(stretch, trade)
         finally:
             notice.taken()
@@ -250,8 +257,8 @@ class Backfill:
                     self._give_up(stretch, str(notice.error))
                 else:
                     again.append(stretch)
-            elif stretch.is_complete(
-                notice.asked_ns, self._settings.lag_ns, self._first_live(stretch)
+            elif self._missing(stretch).is_there(
+                stretch.newest_ns, notice.asked_ns, self._settings.lag_ns
             ):
                 self._complete(stretch)
             elif now >= stretch.give_up_at:
@@ -260,19 +267,17 @@ class Backfill:
                 stretch.failures, stretch.problem = 0, ""
                 again.append(stretch)
         if again:
-            self._fetch(again, now + self._pause(again[0], notice))
+            self._fetch(again, now + min(self._pause(stretch, notice) for stretch in again))
 
     def _note_progress(self, notice: HistoryDone) -> None:
         """What an answer has brought need not be asked for again, though more is missing."""
-        request = notice.job.request
-        for symbol in request.symbols:
-            stretch = self._stretches.get((request.channel, symbol))
-            if stretch is None or request.start_ns > stretch.ask_from_ns:
+        known_ns = min(notice.job.request.end_ns, notice.asked_ns - self._settings.lag_ns)
+        for stretch, begins_ns in notice.job.begins.items():
+            if self._stretches.get((stretch.channel, stretch.symbol)) is not stretch:
                 continue
             stretch.fetches += 1
-            if notice.error is None:
-                known_ns = notice.asked_ns - self._settings.lag_ns
-                stretch.has_until(min(request.end_ns, known_ns))
+            if notice.error is None and stretch.ask_from_ns >= begins_ns:  # not moved back since
+                stretch.has_until(known_ns)
 
     @property
     def deadline(self) -> float:
@@ -289,7 +294,10 @@ class Backfill:
         """Let go what has held up others long enough, and give up what takes too long."""
         for stretch in list(self._stretches.values()):
             if stretch.holding and self._pen.is_overdue(stretch, now):
-                self._stop_holding(stretch)
+                if stretch.whole_ns is None:
+                    self._let_through(stretch)
+                else:
+                    self._stop_holding(stretch)
             if stretch.give_up_at <= now:
                 self._give_up(stretch, stretch.problem or NOT_IN_TIME)
 
@@ -315,7 +323,7 @@ class Backfill:
 
     # --- fetching ---
 
-    def _fetch(self, stretches: list[Stretch], not_before: float) -> None:
+    def _fetch(self, stretches: Iterable[Stretch], not_before: float) -> None:
         """One job for all stretches of a channel that begin at about the same time."""
         # Those first that have had the fewest answers, so that nobody waits for ever while a
         # connection comes and goes.
@@ -326,7 +334,8 @@ class Backfill:
                 group[0].ask_from_ns,
                 max(map(self._end_of, group)),
             )
-            job = HistoryJob(request, not_before)
+            begins = {stretch: stretch.ask_from_ns for stretch in group}
+            job = HistoryJob(request, not_before, begins=begins)
             self._of_job[job] = set(group)
             for stretch in group:
                 stretch.job = job
@@ -346,9 +355,13 @@ class Backfill:
             return real_seconds(self._data_clock, error.available_ns - now_ns)
         if error is not None:
             return retry_pause(stretch.failures)
-        until_ns = stretch.settled_ns + self._settings.lag_ns - now_ns
-        pause = max(real_seconds(self._data_clock, until_ns), 0.05)
-        return min(pause, 1.0) if stretch.shows_its_end else pause
+        missing = self._missing(stretch)
+        until_ns = missing.sent_ns + self._settings.lag_ns - now_ns
+        pause = real_seconds(self._data_clock, until_ns)
+        if missing.last_ns is not None and not missing.shows(stretch.newest_ns):
+            pause = min(pause, 1.0)
+        time_left = stretch.give_up_at - self._clock.monotonic()
+        return max(min(pause, time_left / 2), 0.05)  # what comes late is worth having too
 
     def _is_final(self, error: StreamingError, stretch: Stretch, now: float) -> bool:
         if isinstance(error, HistoryRefusedError) or now >= stretch.give_up_at:
@@ -374,11 +387,11 @@ class Backfill:
 
     # --- merging ---
 
-    def _first_live(self, stretch: Stretch) -> int | None:
-        """Start of the first live bar since the connection is whole, if it waits."""
-        if stretch.whole_ns is None:
-            return None
-        return self._pen.oldest(stretch.symbol, stretch.whole_ns)
+    def _missing(self, stretch: Stretch) -> Missing:
+        first_live_ns = None  # since the connection is whole, if it waits
+        if stretch.whole_ns is not None:
+            first_live_ns = self._pen.oldest(stretch.symbol, stretch.whole_ns)
+        return stretch.missing(first_live_ns)
 
     def _take_bar(self, stretch: Stretch, bar: Bar, asked_ns: int) -> None:
         if bar.timestamp_ns < stretch.start_ns:
@@ -418,15 +431,18 @@ class Backfill:
         is lost by taking what may be: whatever the feed says after it comes as well, or
         the connection is lost first, and history is asked again.
         """
-        may_be_unheard = live.received_ns > asked_ns - self._settings.lag_ns
-        if live.bar_kind == "updated":
-            return may_be_unheard
-        # What was seen first of a minute may have been its update. And of a minute that was not
-        # over yet for the exchange, history may have had a part.
         end_ns = live.timestamp_ns + MINUTE_NS
+        # What was seen first of a minute may have been its update, and a regular bar that history
+        # had known a part of is delivered as one.
         is_update = live.received_ns >= end_ns + UPDATED_AFTER_NS - CLOCKS_DIFFER_NS
-        could_run = end_ns > asked_ns - CLOCKS_DIFFER_NS
-        return live.volume > past.volume and ((is_update and may_be_unheard) or could_run)
+        is_changed = live.bar_kind == "updated"
+        may_be_unheard = live.received_ns > asked_ns - self._settings.lag_ns
+        if is_changed and is_update:
+            return may_be_unheard
+        may_be_part = end_ns > asked_ns - CLOCKS_DIFFER_NS  # not over yet for the exchange
+        return live.volume > past.volume and (
+            may_be_part or (may_be_unheard and (is_changed or is_update))
+        )
 
     def _is_late(self, bar: Bar) -> bool:
         newest = self._lookback.newest(bar.symbol, "1m", DELIVERED)
@@ -487,9 +503,26 @@ class Backfill:
     def _lose(self, stretch: Stretch) -> None:
         """There is no connection: nothing is asked for before there is one again."""
         self._series.open_gap(stretch.channel, stretch.symbol, stretch.lost_ns)
-        stretch.whole_ns = None
+        stretch.whole_ns = stretch.sent_ns = None
         self._forget_job(stretch)
-        stretch.holding, stretch.held_until, stretch.give_up_at = True, math.inf, math.inf
+        stretch.holding, stretch.give_up_at = True, math.inf
+        if not self._has_waiting(stretch):
+            stretch.held_until = math.inf
+        self._hold(stretch)
+
+    def _set_limits(self, stretch: Stretch, now: float) -> None:
+        """The time for filling begins; that of bars that wait already has begun before."""
+        before = stretch.held_until if self._has_waiting(stretch) else math.inf
+        stretch.held_until = min(before, now + self._settings.hold)
+        stretch.give_up_at = now + self._settings.deadline
+
+    def _has_waiting(self, stretch: Stretch) -> bool:
+        return stretch.channel == "bars" and self._pen.waits(stretch.symbol)
+
+    def _let_through(self, stretch: Stretch) -> None:
+        """There is still no connection: what has waited long enough comes, what is next waits."""
+        self._let_go(stretch)
+        stretch.holding, stretch.held_until = True, math.inf
         self._hold(stretch)
 
     def _hold(self, stretch: Stretch) -> None:
@@ -516,7 +549,7 @@ class Backfill:
         )
 
 
-def _groups(stretches: list[Stretch]) -> list[list[Stretch]]:
+def _groups(stretches: Iterable[Stretch]) -> list[list[Stretch]]:
     """Stretches of one channel that begin within a while, the earliest first."""
     groups: list[list[Stretch]] = []
     for stretch in sorted(stretches, key=attrgetter("channel", "ask_from_ns", "symbol")):

@@ -126,7 +126,8 @@ class DataPath:
             lookback=memory.lookback,
             ends=ends,
             clock=clock,
-            data_clock=exchange,
+            data_clock=data_clock,
+            exchange=exchange,
             outlet=self.dispatcher,
             memory=memory.history,
         )

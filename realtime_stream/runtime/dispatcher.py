@@ -452,6 +452,10 @@ class Dispatcher:
         """See :class:`~realtime_stream.runtime.warm_start.WarmStartOutlet`."""
         self._deliver_built(self._data_clock.utc_now_ns())
 
+    def is_over(self) -> bool:
+        """See :class:`~realtime_stream.runtime.backfill.Outlet`."""
+        return self._is_late()
+
     def accepts(self, bar: Bar) -> bool:
         """See :class:`~realtime_stream.runtime.backfill.Outlet`."""
         return self._is_true(bar)

@@ -56,6 +56,7 @@ class HistoryDesk:
         ends: BarEnds,
         clock: Clock,
         data_clock: Clock,
+        exchange: Clock,
         outlet: HistoryOutlet,
         memory: HistoryMemory,
     ) -> None:
@@ -68,7 +69,8 @@ class HistoryDesk:
             lookback: Which bars were delivered.
             ends: When intervals end.
             clock: For waits.
-            data_clock: For what history may have by now.
+            data_clock: The one that says when history was asked.
+            exchange: The exchange's.
             outlet: Delivers.
             memory: What outlives a run.
         """
@@ -97,7 +99,7 @@ class HistoryDesk:
                 lookback=lookback,
                 ends=ends,
                 clock=clock,
-                data_clock=data_clock,
+                data_clock=exchange,
                 outlet=outlet,
                 warmed=memory.warmed,
             )
@@ -162,14 +164,19 @@ class HistoryDesk:
         return ready
 
     def part(self, notice: HistoryPart) -> None:
-        """A page has come."""
+        """A page has come; after the end of a run's time it waits for the next run to ask anew."""
+        if self._outlet.is_over():
+            notice.taken()
+            return
         if notice.job.purpose == "gap" or self._warm_start is None:
             self._backfill.part(notice)
         else:
             self._warm_start.part(notice)
 
     def done(self, notice: HistoryDone) -> None:
-        """A fetch has ended."""
+        """A fetch has ended; see :meth:`part`."""
+        if self._outlet.is_over():
+            return
         if notice.job.purpose == "gap" or self._warm_start is None:
             self._backfill.done(notice)
         else:

@@ -13,7 +13,7 @@ from realtime_stream.ports import HistoryPage
 from realtime_stream.runtime.guard import answer_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from realtime_stream.clock import Clock
     from realtime_stream.config import Credentials
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     )
     from realtime_stream.runtime.inbox import Inbox
     from realtime_stream.runtime.log import EventLog
+    from realtime_stream.runtime.stretch import Stretch
 
 __all__ = ["HistoryDone", "HistoryJob", "HistoryPart", "HistoryWorker"]
 
@@ -40,6 +41,7 @@ class HistoryJob:
         request: What to fetch.
         not_before: When, monotonic seconds.
         purpose: Whether it is for a gap or for look-back.
+        begins: From when on it is to bring what is missing, for each of those that asked.
         cancelled: Set when nobody waits for its end any more: it is not begun then. One that has
             begun goes on, as what it brings is of use.
     """
@@ -47,6 +49,7 @@ class HistoryJob:
     request: HistoryRequest
     not_before: float = 0.0
     purpose: Literal["gap", "look_back"] = "gap"
+    begins: Mapping[Stretch, int] = field(default_factory=dict)
     cancelled: threading.Event = field(default_factory=threading.Event)
 
 

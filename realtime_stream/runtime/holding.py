@@ -89,6 +89,10 @@ class HoldingPen:
             self._note(-math.inf)
         return True
 
+    def waits(self, symbol: str) -> bool:
+        """Whether bars of a symbol wait."""
+        return bool(self._bars.get(symbol))
+
     def oldest(self, symbol: str, since_ns: int) -> int | None:
         """Start of the oldest regular bar that waits and was received since then.
 

@@ -27,11 +27,20 @@ _MAX_ERRORS = 1000  # reports of errors that may wait behind a stuck callback
 
 @dataclass(slots=True)
 class LostEvents:
-    """What was given up of one (channel, symbol): how many events, from when to when."""
+    """What was given up of one (channel, symbol).
+
+    Attributes:
+        first_ns: Earliest time of one.
+        last_ns: Latest time of one.
+        received_ns: When the first was received.
+        received_until_ns: When the last was received.
+        count: How many.
+    """
 
     first_ns: int
     last_ns: int
     received_ns: int
+    received_until_ns: int
     count: int = 1
 
 
@@ -201,9 +210,10 @@ class Inbox:
         lost = self._losses.get(key)
         if lost is None:
             self._losses[key] = LostEvents(
-                event.timestamp_ns, event.timestamp_ns, event.received_ns
+                event.timestamp_ns, event.timestamp_ns, event.received_ns, event.received_ns
             )
         else:
             lost.first_ns = min(lost.first_ns, event.timestamp_ns)
             lost.last_ns = max(lost.last_ns, event.timestamp_ns)
+            lost.received_until_ns = event.received_ns
             lost.count += 1

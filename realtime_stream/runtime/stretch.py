@@ -17,6 +17,7 @@ __all__ = [
     "UPDATED_AFTER_NS",
     "BackfillSettings",
     "HistoryMemory",
+    "Missing",
     "Stretch",
     "minute_of",
     "real_seconds",
@@ -24,7 +25,6 @@ __all__ = [
 ]
 
 MINUTE_NS: Final = 60 * 10**9
-
 CLOCKS_DIFFER_NS: Final = 5 * 10**9  # at most, or validation would reject everything
 # An updated bar comes half a minute after its minute's end.
 UPDATED_AFTER_NS: Final = 30 * 10**9
@@ -71,6 +71,36 @@ class BackfillSettings:
     lag_ns: int
 
 
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """What history has to bring, and how one sees that it has.
+
+    Attributes:
+        last_ns: Start of the last bar; ``None`` for trades, of which none is the last: clocks
+            differ.
+        sent_ns: By when all of it had been sent over the stream.
+        is_updated: Whether an update of the last bar may be among it.
+    """
+
+    last_ns: int | None
+    sent_ns: int
+    is_updated: bool = False
+
+    def is_there(self, newest_ns: int, asked_ns: int, lag_ns: int) -> bool:
+        """Whether an answer has all there will be.
+
+        Args:
+            newest_ns: Start of the newest bar that history has had.
+            asked_ns: When it was asked for.
+            lag_ns: By when history has what was sent.
+        """
+        return asked_ns >= self.sent_ns + lag_ns or (not self.is_updated and self.shows(newest_ns))
+
+    def shows(self, newest_ns: int) -> bool:
+        """Whether history has had the last bar: an update of it may still be missing."""
+        return self.last_ns is not None and newest_ns >= self.last_ns
+
+
 @dataclass(slots=True, eq=False)
 class Stretch:
     """A gap of one (channel, symbol).
@@ -82,11 +112,13 @@ class Stretch:
         start_ns: From when on history has to fill it.
         ask_from_ns: From when on it is asked next: what it has brought is not asked for again.
         whole_ns: When the connection was whole again; ``None`` before.
+        sent_ns: By when what is missing had been sent; ``None``: by ``whole_ns``.
         held_until: Until when live bars wait, monotonic seconds.
         holding: Whether they do.
         give_up_at: When it is given up, monotonic seconds.
         job: The fetch whose end decides.
-        newest_ns: Start of the newest event that history has had.
+        newest_ns: Start of the newest event that history has had; a minute before the stretch at
+            first, as nothing older is wanted.
         fetched: How many events it has had.
         delivered: How many of them were news.
         failures: Failed fetches in a row.
@@ -101,11 +133,12 @@ class Stretch:
     start_ns: int
     ask_from_ns: int = field(init=False)
     whole_ns: int | None = None
+    sent_ns: int | None = None
     held_until: float = math.inf
     holding: bool = True
     give_up_at: float = math.inf
     job: HistoryJob | None = None
-    newest_ns: int = 0
+    newest_ns: int = field(init=False)
     fetched: int = 0
     delivered: int = 0
     failures: int = 0
@@ -116,6 +149,7 @@ class Stretch:
     def __post_init__(self) -> None:
         """Nothing has been asked for."""
         self.ask_from_ns = self.start_ns
+        self.newest_ns = self.start_ns - MINUTE_NS
 
     @classmethod
     def lost_at(
@@ -144,37 +178,26 @@ class Stretch:
         end_ns = self.end_ns
         return minute_of(end_ns + CLOCKS_DIFFER_NS) if self.channel == "bars" else end_ns
 
-    @property
-    def settled_ns(self) -> int:
-        """When everything was sent that has to come from history."""
-        return self.needed_until_ns if self.shows_its_end else self.end_ns
-
-    @property
-    def shows_its_end(self) -> bool:
-        """Whether a history that has the last bar has everything.
-
-        It may not have the update yet, if that was sent before the connection was whole. Of trades
-        there is no last one: clocks differ.
-        """
-        updated_ns = self.needed_until_ns + UPDATED_AFTER_NS - CLOCKS_DIFFER_NS
-        return self.channel == "bars" and self.end_ns < updated_ns
-
-    def is_complete(self, asked_ns: int, lag_ns: int, first_live_ns: int | None) -> bool:
-        """Whether an answer has all there will be.
+    def missing(self, first_live_ns: int | None) -> Missing:
+        """What has to come from history.
 
         Args:
-            asked_ns: When it was asked for.
-            lag_ns: By when history has what was sent.
-            first_live_ns: Start of the oldest live bar that waits, if one does.
+            first_live_ns: Start of the oldest live bar that waits, if one does: what is newer comes
+                live as well.
         """
-        if asked_ns >= self.settled_ns + lag_ns:
-            return True
-        if not self.shows_its_end:
-            return False
-        last_ns = self.needed_until_ns - MINUTE_NS
+        sent_ns = self.end_ns if self.sent_ns is None else self.sent_ns
+        if self.channel == "trades":
+            return Missing(None, sent_ns)
+        past_ns = self.needed_until_ns
         if first_live_ns is not None:
-            last_ns = min(last_ns, first_live_ns - MINUTE_NS)
-        return self.newest_ns >= last_ns
+            past_ns = min(past_ns, first_live_ns)
+        # The bar of the last minute was sent at its end, and its update half a minute later, which
+        # may have been before the connection was whole.
+        updated_ns = past_ns + UPDATED_AFTER_NS - CLOCKS_DIFFER_NS
+        is_updated = sent_ns >= updated_ns and past_ns > self.start_ns
+        latest_ns = past_ns + CLOCKS_DIFFER_NS + (UPDATED_AFTER_NS if is_updated else 0)
+        last_ns = past_ns - MINUTE_NS
+        return Missing(last_ns, min(sent_ns, latest_ns), is_updated=is_updated)
 
     def has_until(self, sent_ns: int) -> None:
         """All that was sent before ``sent_ns`` is there: ask from a little before it."""
@@ -184,12 +207,14 @@ class Stretch:
             next_ns = minute_of(sent_ns - _BARS_BEFORE_NS)
         self.ask_from_ns = max(self.ask_from_ns, next_ns)
 
-    def widen(self, start_ns: int, end_ns: int) -> None:
-        """More is missing: what was lost from ``start_ns`` to ``end_ns``."""
+    def widen(self, start_ns: int, end_ns: int, sent_ns: int) -> None:
+        """More is missing: what was lost from ``start_ns`` to ``end_ns``, sent by ``sent_ns``."""
         self.lost_ns = min(self.lost_ns, start_ns)
         self.start_ns = min(self.start_ns, start_ns)
         self.ask_from_ns = min(self.ask_from_ns, start_ns)
+        self.newest_ns = min(self.newest_ns, start_ns - MINUTE_NS)
         if self.whole_ns is not None:
+            self.sent_ns = max(self.sent_ns or self.whole_ns, sent_ns)
             self.whole_ns = max(self.whole_ns, end_ns)
 
 

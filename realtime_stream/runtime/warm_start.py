@@ -320,7 +320,8 @@ class WarmStart:
 
     def _is_complete(self, warm_up: _WarmUp, kind: _Kind, asked_ns: int) -> bool:
         needed_ns = self._needed_ns(warm_up, kind)
-        if warm_up.is_cut or asked_ns >= needed_ns + self._settings.lag_ns:
+        sent_ns = needed_ns + CLOCKS_DIFFER_NS
+        if warm_up.is_cut or asked_ns >= sent_ns + self._settings.lag_ns:
             return True
         found = warm_up.bars if kind == "bars" else warm_up.parts
         newest = found[max(found)] if found else None

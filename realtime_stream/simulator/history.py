@@ -139,7 +139,10 @@ class History:
             for message in messages:
                 now_ns = max(now_ns, at_ns or 0, _time_of(message))
                 if message.channel in _CHANNELS:
-                    tapes.setdefault(message.symbols[0], Tape()).take(message, now_ns)
+                    # Without a playback, a late trade or an updated bar does not say when it comes.
+                    is_timed = at_ns is not None or message.channel == "dailyBars"
+                    told_ns = now_ns if is_timed else _time_of(message)
+                    tapes.setdefault(message.symbols[0], Tape()).take(message, told_ns)
             if now_ns:
                 self._now[market] = min(now_ns, END_OF_TIME)
 

@@ -135,6 +135,8 @@ class RestFaults(HandshakeFaults):
     def history_lag(self, seconds: float) -> None:
         """Let history know trades and bars only so long after their time, or end; 0 ends that.
 
+        Of late trades and updated bars that are played, so long after they were published.
+
         Args:
             seconds: Of data time: that of the newest message published, or of the playback.
 

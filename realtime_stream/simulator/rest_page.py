@@ -78,7 +78,7 @@ def _trades(
             past = min(past, last.place)
         else:
             begin = max(begin, (*last.place[:-1], last.place[-1] + 1))
-    return tape.trades(begin, past, most, newest=query.descending)
+    return tape.trades(begin, past, most, newest=query.descending, known_ns=known_ns)
 
 
 def _token(query: Query, symbol: str, last: _Row) -> str:

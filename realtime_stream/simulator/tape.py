@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import msgspec
 
-from realtime_stream.simulator.rollup import MINUTE, roll_up
+from realtime_stream.simulator.rollup import MINUTE, Fields, roll_up
 from realtime_stream.simulator.wire import SECOND
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from realtime_stream.simulator.rollup import Fields, Timeframe
+    from realtime_stream.simulator.rollup import Timeframe
     from realtime_stream.simulator.wire import Message
 
 __all__ = ["Tape", "TradeKey", "TradeRow", "place_at"]
@@ -37,6 +37,7 @@ class TradeRow(msgspec.Struct, frozen=True, gc=False):
         trade_id: Its number; 0 if it has none.
         revision: 0, 1, 2 ... of the rows with the same time, exchange and number.
         mark: What a later message has said about it.
+        told_ns: Data time at which it was published, which may be later.
         packed: The message, in msgpack.
     """
 
@@ -45,6 +46,7 @@ class TradeRow(msgspec.Struct, frozen=True, gc=False):
     trade_id: int
     revision: int
     mark: Mark | None
+    told_ns: int
     packed: bytes
 
     @property
@@ -71,6 +73,20 @@ def _key(row: TradeRow) -> TradeKey:
     return row.key
 
 
+class _Minute(msgspec.Struct):
+    """A minute's bar, and what it was updated to when."""
+
+    regular: Fields | None = None
+    updates: list[tuple[int, Fields]] = []
+
+    def known_at(self, known_ns: int) -> Fields | None:
+        """As it was known then; a regular bar is known from the minute's end on."""
+        for told_ns, bar in reversed(self.updates):
+            if told_ns <= known_ns:
+                return bar
+        return self.regular
+
+
 class Tape:
     """One symbol.
 
@@ -82,12 +98,13 @@ class Tape:
         self._trades: list[TradeRow] = []
         self._seen: dict[str, dict[int, int]] = {}  # exchange, number: time of the newest
         self._amendments: set[tuple[object, ...]] = set()
-        self._bars: dict[int, tuple[Fields, bool]] = {}  # start: bar, and whether it is updated
+        self._bars: dict[int, _Minute] = {}  # by start
+        self._newest_ns = 0  # when the newest trade was published
         self._starts: list[int] = []  # of the bars, in order
         self._days: dict[int, list[tuple[int, Fields]]] = {}  # start: when published, totals
 
-    def take(self, message: Message, now_ns: int) -> None:
-        """Enter a trade, a bar, or what changes one of them.
+    def take(self, message: Message, told_ns: int) -> None:
+        """Enter a trade, a bar, or what changes one of them, as published at this data time.
 
         Anything else is not history, nor is what has no time, or a bar that lacks a figure.
         """
@@ -96,16 +113,23 @@ class Tape:
             return
         match message.channel:
             case "trades":
-                self._take_trade(message)
+                self._take_trade(message, told_ns)
             case "bars" | "updatedBars" if _is_bar(fields):
-                self._take_bar(message)
+                self._take_bar(message, told_ns)
             case "dailyBars" if _is_bar(fields):
-                self._days.setdefault(fields["t"], []).append((now_ns, _bar_fields(fields)))
+                self._days.setdefault(fields["t"], []).append((told_ns, _bar_fields(fields)))
             case "corrections" | "cancelErrors":
-                self._amend(fields, "incorrect" if message.channel == "corrections" else "canceled")
+                mark: Mark = "incorrect" if message.channel == "corrections" else "canceled"
+                self._amend(fields, mark, told_ns)
 
     def trades(
-        self, begin: TradeKey, past: TradeKey, most: int | None = None, *, newest: bool = False
+        self,
+        begin: TradeKey,
+        past: TradeKey,
+        most: int | None = None,
+        *,
+        newest: bool = False,
+        known_ns: int | None = None,
     ) -> list[TradeRow]:
         """Trades from one place on and before another, in their order.
 
@@ -114,14 +138,20 @@ class Tape:
             past: The place after the last.
             most: At most so many; ``None`` is all.
             newest: Of more than that, the newest instead of the oldest.
+            known_ns: Only what had been published by then; ``None`` is everything.
         """
         low = bisect.bisect_left(self._trades, begin, key=_key)
         high = max(bisect.bisect_left(self._trades, past, key=_key), low)
+        if known_ns is not None and known_ns < self._newest_ns:
+            rows = [row for row in self._trades[low:high] if row.told_ns <= known_ns]
+            low, high = 0, len(rows)
+        else:
+            rows = self._trades
         if most is not None and newest:
             low = max(low, high - most)
         elif most is not None:
             high = min(high, low + most)
-        return self._trades[low:high]
+        return rows[low:high]
 
     def bars(self, timeframe: Timeframe, begin_ns: int, end_ns: int, known_ns: int) -> list[Fields]:
         """Bars whose start lies from ``begin_ns`` to ``end_ns``, both included, oldest first.
@@ -130,7 +160,8 @@ class Tape:
             timeframe: Their length.
             begin_ns: First start.
             end_ns: Last start.
-            known_ns: Only what had ended by then. A day that has not is there with what there is.
+            known_ns: Only what had ended by then, as it was known then. A day that has not ended is
+                there with what there is.
         """
         if timeframe.is_day:
             return self._daily_bars(timeframe, begin_ns, end_ns, known_ns)
@@ -157,18 +188,23 @@ class Tape:
     def _minutes(self, begin_ns: int, past_ns: int, known_ns: int) -> list[tuple[int, Fields]]:
         low = bisect.bisect_left(self._starts, begin_ns)
         high = bisect.bisect_left(self._starts, min(past_ns, known_ns - MINUTE + 1))
-        return [(start, self._bars[start][0]) for start in self._starts[low:high]]
+        minutes = (
+            (start, self._bars[start].known_at(known_ns)) for start in self._starts[low:high]
+        )
+        return [(start, bar) for start, bar in minutes if bar is not None]
 
-    def _take_bar(self, message: Message) -> None:
-        start, updated = message.fields["t"], message.channel == "updatedBars"
-        known = self._bars.get(start)
-        if known is None:
+    def _take_bar(self, message: Message, told_ns: int) -> None:
+        start, bar = message.fields["t"], _bar_fields(message.fields)
+        minute = self._bars.get(start)
+        if minute is None:
             bisect.insort(self._starts, start)
-        elif known[1] and not updated:
-            return  # the regular bar has come after the updated one
-        self._bars[start] = _bar_fields(message.fields), updated
+            minute = self._bars[start] = _Minute()
+        if message.channel == "updatedBars":
+            minute.updates.append((told_ns, bar))
+        else:
+            minute.regular = bar
 
-    def _take_trade(self, message: Message) -> None:
+    def _take_trade(self, message: Message, told_ns: int) -> None:
         fields = message.fields
         t_ns, number, exchange = fields["t"], _number(fields, "i"), _exchange(fields)
         if number is not None:
@@ -177,9 +213,11 @@ class Tape:
             if number in known and known[number] // _DAY == t_ns // _DAY:
                 return
             known[number] = t_ns
-        self._insert((t_ns, exchange, number), None, message.encoded("msgpack"))
+        self._insert((t_ns, exchange, number), None, told_ns, message.encoded("msgpack"))
 
-    def _insert(self, place: tuple[int, str, int | None], mark: Mark | None, packed: bytes) -> None:
+    def _insert(
+        self, place: tuple[int, str, int | None], mark: Mark | None, told_ns: int, packed: bytes
+    ) -> None:
         t_ns, exchange, number = place
         trade_id = number or 0
         index = len(self._trades)
@@ -191,9 +229,11 @@ class Tape:
             before = self._trades[index - 1]
             if before.key[:-1] == (*past[:2], trade_id):
                 revision = before.revision + 1
-        self._trades.insert(index, TradeRow(t_ns, exchange, trade_id, revision, mark, packed))
+        row = TradeRow(t_ns, exchange, trade_id, revision, mark, told_ns, packed)
+        self._trades.insert(index, row)
+        self._newest_ns = max(self._newest_ns, told_ns)
 
-    def _amend(self, fields: Fields, mark: Mark) -> None:
+    def _amend(self, fields: Fields, mark: Mark, told_ns: int) -> None:
         """Carry out a correction or a cancel: once, however often it comes."""
         number, exchange = _number(fields, "oi" if mark == "incorrect" else "i"), _exchange(fields)
         known = (mark, exchange, number, _number(fields, "ci"), fields["t"])
@@ -203,7 +243,7 @@ class Tape:
         t_ns = self._mark(exchange, number, mark)
         if mark == "incorrect":
             # The right trade took place when the wrong one did, not when that was noticed.
-            self._correct(fields, exchange, fields["t"] if t_ns is None else t_ns)
+            self._correct(fields, exchange, fields["t"] if t_ns is None else t_ns, told_ns)
 
     def _mark(self, exchange: str, number: int | None, mark: Mark) -> int | None:
         """Mark the newest trade of this number; its time, if there is one."""
@@ -214,14 +254,14 @@ class Tape:
         self._trades[index] = msgspec.structs.replace(self._trades[index], mark=mark)
         return t_ns
 
-    def _correct(self, fields: Fields, exchange: str, t_ns: int) -> None:
+    def _correct(self, fields: Fields, exchange: str, t_ns: int, told_ns: int) -> None:
         right = {"T": "t", "S": fields["S"]}
         right |= {key: fields[key] for key in ("x", "z") if key in fields}
         right |= {key: fields["c" + key] for key in _CORRECTED_KEYS if "c" + key in fields}
         number = _number(right, "i")
         if number is not None:
             self._seen.setdefault(exchange, {})[number] = t_ns
-        self._insert((t_ns, exchange, number), "corrected", msgspec.msgpack.encode(right))
+        self._insert((t_ns, exchange, number), "corrected", told_ns, msgspec.msgpack.encode(right))
 
 
 def _number(fields: Mapping[str, Any], key: str) -> int | None:

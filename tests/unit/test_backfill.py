@@ -41,7 +41,12 @@ EVERYTHING = tuple(past(n) for n in range(4))
 def losses(first: int, last: int, channel: str = "bars") -> dict[Subscription, LostEvents]:
     """The inbox gave up the bars from one minute to another."""
     first_ns, last_ns = START + first * MINUTE, START + last * MINUTE
-    return {Subscription(channel, "AAPL"): LostEvents(first_ns, last_ns, last_ns, 1)}
+    sent_ns = MINUTE + (30 * SECOND if channel == "updated_bars" else 0)
+    return {
+        Subscription(channel, "AAPL"): LostEvents(
+            first_ns, last_ns, first_ns + sent_ns, last_ns + sent_ns
+        )
+    }
 
 
 # --- what is asked for ---
@@ -337,10 +342,10 @@ def test_what_history_knew_of_a_minute_that_may_have_run_does_not_replace_its_ba
 
 def test_an_update_that_came_after_history_was_asked_is_news() -> None:
     """However long the answer was on its way: it was given before the update was made."""
-    bed = Bed()
-    job = lost_and_back(bed)
+    bed = Bed(replace(SETTINGS, hold=60.0))
+    job = lost_and_back(bed)  # at 14:19:02
     asked_ns = bed.clock.utc_now_ns()
-    bed.advance(2)
+    bed.advance(28)
     bed.live(minute(3, "12", bar_kind="updated", received_ns=bed.clock.utc_now_ns()))
     bed.advance(6)
     answered_ns = bed.clock.utc_now_ns()
@@ -351,12 +356,38 @@ def test_an_update_that_came_after_history_was_asked_is_news() -> None:
     assert bed.seen[-2].received_ns == asked_ns
 
 
+def test_a_bar_that_history_had_a_part_of_is_not_taken_for_its_update() -> None:
+    """It came as an updated one, and the real update was lost."""
+    bed = Bed(replace(SETTINGS, lag_ns=90 * SECOND))
+    bed.advance(150)
+    bed.live(minute(0), minute(1))
+    bed.lose()
+    bed.advance(87)
+    bed.whole()  # at 14:18:57
+    bed.answer(bed.jobs[0], past(0), past(1), past(2), past(3, "9", volume=Decimal(80)))
+    bed.advance(4)
+    bed.live(minute(3))
+    assert (bed.seen[-1].bar_kind, bed.seen[-1].close) == ("updated", Decimal(10))
+    bed.advance(19)
+    bed.lose()  # at 14:19:20
+    bed.advance(45)
+    bed.whole()
+    bed.answer(bed.jobs[-1], past(2), past(3, "12", volume=Decimal(120)), past(4))
+    assert (bed.seen[-2].bar_kind, bed.seen[-2].close) == ("updated", Decimal(12))
+
+
 def test_an_update_from_before_history_was_asked_is_old_once_history_has_heard_of_it() -> None:
     bed = Bed()
-    job = lost_and_back(bed)
+    bed.advance(150)
+    bed.live(minute(0), minute(1))
+    bed.lose()
+    bed.advance(125)
+    bed.whole()  # at 14:19:35
     asked_ns = bed.clock.utc_now_ns()
-    bed.answer(job, *EVERYTHING)
-    bed.live(minute(2, "12", bar_kind="updated", received_ns=asked_ns - 5 * SECOND))
+    bed.answer(bed.jobs[0], *EVERYTHING)
+    bed.advance(5)
+    bed.answer(bed.jobs[1])
+    bed.live(minute(3, "12", bar_kind="updated", received_ns=asked_ns - 5 * SECOND))
     assert bed.desk.info().superseded == 1
     bed.live(minute(3, "12", bar_kind="updated", received_ns=asked_ns - 4 * SECOND))
     assert (bed.seen[-1].bar_kind, bed.seen[-1].close) == ("updated", Decimal(12))
@@ -412,9 +443,104 @@ def test_a_minute_without_a_bar_is_believed_once_history_must_have_it() -> None:
     bed = Bed()
     job = lost_and_back(bed)  # at 14:19:02; history has what ended at 14:19:00 by 14:19:05
     bed.page(job, past(0), past(1), past(2))
-    bed.advance(3)
+    bed.advance(4.9)
     bed.done(job)
+    assert bed.reports == []
+    bed.advance(0.1)  # by 14:19:07 history has what was sent until the connection was whole
+    bed.answer(bed.jobs[1], past(2))
     assert bed.reports[0].complete
+
+
+def test_a_clock_that_is_ahead_does_not_cut_the_last_minute_off() -> None:
+    """By five seconds: the exchange sent minute 3 when it was 14:19:05 here."""
+    bed = Bed(replace(SETTINGS, lag_ns=60 * SECOND))
+    bed.advance(150)
+    bed.live(minute(0), minute(1))
+    bed.lose()
+    bed.advance(100)
+    bed.whole()  # at 14:19:10
+    while not bed.reports:
+        job = bed.jobs[-1]
+        bed.advance(max(job.not_before - bed.clock.monotonic(), 0))
+        known_ns = bed.clock.utc_now_ns() - 65 * SECOND
+        bars = [past(n) for n in range(4) if START + (n + 1) * MINUTE <= known_ns]
+        bed.answer(job, *bars)
+    assert bed.minutes() == [0, 1, 2, 3]
+    assert bed.reports[0].complete
+
+
+def test_how_far_ahead_our_clock_is_does_not_make_the_pause_longer() -> None:
+    bed = Bed(BOTH, lead=300.0)
+    bed.advance(30)
+    bed.lose(TRADES)
+    bed.advance(60)
+    bed.whole()
+    bed.answer(bed.jobs[0], trade(40, 1))
+    assert bed.jobs[1].not_before == bed.clock.monotonic() + 5
+
+
+def test_the_last_minute_is_looked_for_often_though_its_update_takes_long() -> None:
+    bed = Bed(replace(SETTINGS, lag_ns=60 * SECOND))
+    bed.advance(150)
+    bed.live(minute(0), minute(1))
+    bed.lose()
+    bed.advance(118)
+    bed.whole()  # at 14:19:28
+    bed.answer(bed.jobs[0], past(0), past(1), past(2))
+    assert bed.jobs[1].not_before == bed.clock.monotonic() + 1
+    bed.advance(1)
+    bed.answer(bed.jobs[1], past(2), past(3))
+    assert bed.minutes() == [0, 1, 2, 3]
+    assert bed.jobs[2].not_before == bed.clock.monotonic() + 59
+    bed.advance(59)
+    bed.answer(bed.jobs[2], past(2), past(3))
+    assert bed.reports[0].complete
+
+
+def test_no_pause_takes_all_the_time_that_is_left() -> None:
+    bed = Bed(replace(BOTH, lag_ns=240 * SECOND))
+    bed.advance(30)
+    bed.lose(TRADES)
+    bed.advance(60)
+    bed.whole()
+    bed.answer(bed.jobs[0])
+    assert bed.jobs[1].not_before == bed.clock.monotonic() + 60  # of 120
+    bed.advance(60)
+    bed.answer(bed.jobs[1], trade(40, 1))
+    bed.advance(60)
+    assert [each.trade_id for each in bed.trades] == [1]
+    assert bed.reports[0].reason == "history did not have it in time"
+
+
+def test_those_that_share_a_request_are_asked_for_when_the_first_needs_it() -> None:
+    bed = Bed(replace(SETTINGS, lag_ns=60 * SECOND), at=152)
+    of_msft = Subscription("bars", "MSFT")
+    bed.served |= {of_msft}
+    (lost,) = losses(1, 1, "updated_bars").values()
+    bed.desk.events_dropped({
+        Subscription("updated_bars", "AAPL"): lost,
+        of_msft: lost,
+    })
+    (job,) = bed.jobs
+    bed.answer(job, past(1))
+    assert bed.jobs[1].request.symbols == ("AAPL", "MSFT")
+    assert bed.jobs[1].not_before == bed.clock.monotonic() + 1
+
+
+def test_nor_is_the_update_of_the_minute_before_the_first_that_came_live() -> None:
+    bed = Bed(replace(SETTINGS, lag_ns=60 * SECOND))
+    bed.advance(130)
+    bed.live(minute(0), minute(1))
+    bed.lose()
+    bed.advance(107)
+    bed.whole()  # at 14:18:57; the update of minute 2 was sent at 14:18:30
+    asked_ns = bed.clock.utc_now_ns()
+    bed.advance(4)
+    bed.live(minute(3))
+    bed.page(bed.jobs[0], past(0), past(1), past(2), asked_ns=asked_ns)
+    bed.done(bed.jobs[0], asked_ns=asked_ns)
+    assert bed.reports == []
+    assert bed.jobs[1].not_before == 275  # 14:18:30, clocks that differ by 5 s, and the lag
 
 
 def test_the_last_update_before_the_connection_was_whole_comes_from_history() -> None:
@@ -653,6 +779,80 @@ def test_what_an_answer_has_brought_is_not_asked_for_again() -> None:
     assert bed.jobs[1].request.start_ns > bed.jobs[0].request.start_ns
 
 
+def test_what_an_answer_brought_for_nobody_is_asked_for_again() -> None:
+    """The gap had been given up when it came, and a later one reaches back as far."""
+    bed = Bed()
+    bed.advance(150)
+    bed.live(minute(0), minute(1))
+    bed.lose()
+    bed.advance(692)
+    bed.whole()
+    asked_ns = bed.clock.utc_now_ns()
+    bed.advance(121)
+    assert [event.complete for event in bed.reports] == [False]
+    bed.page(bed.jobs[0], *(past(n) for n in range(14)), asked_ns=asked_ns)
+    bed.desk.session_lost([BARS], START + 130 * SECOND, {"bars": {"AAPL": None}})
+    bed.done(bed.jobs[0], asked_ns=asked_ns)
+    bed.whole()
+    assert bed.jobs[1].request.start_ns == START
+
+
+def test_what_was_passed_over_before_more_was_missing_is_asked_for_again() -> None:
+    bed = Bed(at=600)
+    of_msft = Subscription("bars", "MSFT")
+    bed.served = frozenset({BARS, of_msft})
+    bed.desk.session_lost([BARS], START + 300 * SECOND, {"bars": {"AAPL": None}})
+    bed.desk.session_lost([of_msft], START + 590 * SECOND, {"bars": {"MSFT": None}})
+    bed.advance(61)
+    bed.whole()
+    (job,) = bed.jobs
+    bed.page(job, *(past(n, symbol="MSFT") for n in range(3, 11)))
+    (lost,) = losses(5, 5).values()
+    bed.desk.events_dropped({of_msft: lost})
+    again = bed.jobs[1]
+    bed.done(job)
+    bed.done(again, HistoryError("reset"))
+    assert bed.jobs[-1].request.symbols == ("MSFT",)
+    assert bed.jobs[-1].request.start_ns == START + 5 * MINUTE
+
+
+def test_what_comes_when_the_time_of_a_run_is_up_is_asked_for_by_the_next() -> None:
+    bed = Bed(BOTH)
+    bed.advance(150)
+    bed.live(minute(0), minute(1))
+    bed.lose(BARS, TRADES)
+    bed.advance(92)
+    bed.whole()
+    bed.over = True
+    bed.page(bed.jobs[0], past(2), past(3))
+    bed.done(bed.jobs[0])
+    bed.page(bed.jobs[1], trade(160, 1))
+    bed.done(bed.jobs[1])
+    assert (bed.taken, bed.minutes(), bed.trades, bed.reports) == (2, [0, 1], [], [])
+    bed.restart()
+    bed.over = False
+    bed.advance(10)
+    bed.whole()
+    bed.answer(bed.jobs[2], past(2), past(3))
+    bed.answer(bed.jobs[3], trade(160, 1))
+    assert bed.minutes() == [0, 1, 2, 3]
+    assert len(bed.trades) == 1
+
+
+def test_a_callback_that_uses_the_time_up_leaves_the_rest_of_a_page_to_the_next_run() -> None:
+    bed = Bed()
+    job = lost_and_back(bed)
+    bed.registry.add("bars", lambda _: setattr(bed, "over", True), ["AAPL"])
+    bed.page(job, past(2), past(3))
+    bed.done(job)
+    assert bed.minutes() == [0, 1, 2]
+    bed.restart()
+    bed.over = False
+    bed.whole()
+    bed.answer(bed.jobs[-1], past(2), past(3))
+    assert bed.minutes() == [0, 1, 2, 3]
+
+
 def test_bars_that_come_before_the_connection_is_whole_wait_too() -> None:
     bed = Bed(at=150)
     bed.lose()
@@ -662,7 +862,32 @@ def test_bars_that_come_before_the_connection_is_whole_wait_too() -> None:
     assert bed.desk.deadline == bed.clock.monotonic() + 10
     bed.advance(1)
     bed.whole()
+    assert bed.desk.deadline == bed.clock.monotonic() + 9
+    bed.advance(9)
+    assert bed.minutes() == [3]
+
+
+def test_bars_that_wait_while_there_is_no_connection_come_when_their_time_is_up() -> None:
+    bed = Bed()
+    bed.want(OF_BARS)
+    bed.series.watch([BARS], START)
+    lost_and_back(bed)
+    bed.live(minute(4))
+    bed.advance(3)
+    bed.lose()
+    assert bed.desk.deadline == bed.clock.monotonic() + 7
+    bed.advance(7)
+    assert bed.minutes() == [0, 1, 4]
+    assert bed.series.open_gaps()  # what is missing still is
+    bed.live(minute(5))  # of a session that has begun, and is not whole
     assert bed.desk.deadline == bed.clock.monotonic() + 10
+    bed.advance(2)
+    bed.whole()
+    assert bed.desk.deadline == bed.clock.monotonic() + 8
+    bed.answer(bed.jobs[-1], past(2), past(3))
+    assert bed.minutes() == [0, 1, 4, 2, 3, 5]
+    bed.advance(60)
+    assert [(bar.is_partial, bar.is_late) for bar in bed.built] == [(False, False)]
 
 
 def test_what_nobody_wants_any_more_is_not_filled() -> None:
@@ -798,6 +1023,27 @@ def test_bars_that_the_inbox_dropped_are_fetched() -> None:
     assert bed.minutes() == [0, 1, 2, 3, 4, 5]
 
 
+def test_what_was_dropped_is_in_history_some_time_after_it_was_received() -> None:
+    """Not after it happened: a trade may be reported late."""
+    bed = Bed(BOTH, at=70)
+    lost = LostEvents(START + 60 * SECOND, START + 60 * SECOND, *[START + 70 * SECOND] * 2)
+    bed.desk.events_dropped({TRADES: lost})
+    bed.answer(bed.jobs[0])
+    assert bed.reports == []
+    bed.advance(5)
+    bed.answer(bed.jobs[1], trade(60, 1))
+    assert bed.reports[0].complete
+
+
+def test_bars_and_updates_that_were_dropped_together_are_asked_for_once() -> None:
+    bed = Bed(at=152)
+    bed.desk.events_dropped({**losses(1, 1), **losses(1, 1, "updated_bars")})
+    (job,) = bed.jobs
+    assert job.request.symbols == ("AAPL",)
+    bed.answer(job, past(1))
+    assert bed.reports == []  # its update was received two seconds before
+
+
 def test_updates_that_the_inbox_dropped_are_in_history() -> None:
     bed = Bed(at=152)
     bed.live(minute(0), minute(1))
@@ -821,7 +1067,9 @@ def test_updates_that_were_dropped_where_nothing_is_filled_leave_no_gap_open() -
 
 def test_trades_that_the_inbox_dropped_are_fetched() -> None:
     bed = Bed(BOTH, at=62)
-    lost = LostEvents(START + 10 * SECOND, START + 20 * SECOND, START, 3)
+    lost = LostEvents(
+        START + 10 * SECOND, START + 20 * SECOND, START + 11 * SECOND, START + 21 * SECOND, 3
+    )
     bed.desk.events_dropped({TRADES: lost})
     request = bed.jobs[0].request
     assert request.start_ns == START + 10 * SECOND
@@ -835,7 +1083,9 @@ def test_what_is_not_filled_and_dropped_makes_bars_partial() -> None:
     bed.want(OF_TRADES)
     bed.series.watch([TRADES], START)
     bed.live_trade(trade(5, 1))
-    lost = LostEvents(START + 10 * SECOND, START + 20 * SECOND, START, 3)
+    lost = LostEvents(
+        START + 10 * SECOND, START + 20 * SECOND, START + 11 * SECOND, START + 21 * SECOND, 3
+    )
     bed.desk.events_dropped({TRADES: lost})
     assert bed.jobs == []
     bed.advance(70)

@@ -120,7 +120,7 @@ def test_after_an_exit_the_books_are_kept_and_nobody_is_called() -> None:
     setup.registry.add("gap", told.append, ())
     setup.inbox.put_frame([trade(1), trade(2)], 0)
     setup.inbox.put_frame([trade(3)], 0)
-    setup.inbox.put(EventsDropped({Subscription("bars", "AAPL"): LostEvents(1, 2, 3, 2)}))
+    setup.inbox.put(EventsDropped({Subscription("bars", "AAPL"): LostEvents(1, 2, 3, 4, 2)}))
     setup.inbox.put(SessionLost(5, frozenset({AAPL}), None))
     setup.run()
     assert len(setup.exits) == 1

@@ -156,7 +156,7 @@ def test_an_outage_is_reported_even_if_no_event_came_since_the_one_before() -> N
 
 def test_dropped_bars_are_reported_with_their_number() -> None:
     gaps = GapTracker()
-    losses = {BARS_A: LostEvents(60, 120, 1000, 2), BARS_B: LostEvents(60, 60, 500)}
+    losses = {BARS_A: LostEvents(60, 120, 1000, 1100, 2), BARS_B: LostEvents(60, 60, 500, 500)}
     gap = gaps.bars_dropped(9999, losses)
     assert gap is not None
     assert (gap.cause, gap.start_ns, gap.end_ns) == ("overflow", 500, 9999)
@@ -170,7 +170,7 @@ def test_dropped_bars_are_reported_with_their_number() -> None:
 def test_the_newest_thousand_reports_are_kept() -> None:
     gaps = GapTracker()
     for n in range(1003):
-        gaps.bars_dropped(n, {BARS_A: LostEvents(n, n, n)})
+        gaps.bars_dropped(n, {BARS_A: LostEvents(n, n, n, n)})
     kept = gaps.gaps()
     assert (len(kept), kept[0].end_ns, kept[-1].end_ns) == (1000, 3, 1002)
     assert gaps.reported == 1003

@@ -92,6 +92,7 @@ class Bed:
         jobs: What was asked for.
         reports: What ``on_backfill`` is told.
         gaps: What ``on_gap`` is told.
+        over: Whether the run's time is up.
     """
 
     def __init__(
@@ -102,9 +103,11 @@ class Bed:
         history: bool = True,
         lookback: int = 1000,
         series: SeriesBoard | None = None,
+        lead: float = 0.0,
     ) -> None:
         self.clock = FakeClock(datetime.fromtimestamp(START // SECOND, UTC))
-        self.clock.advance(at)
+        self._exchange = FakeClock(datetime.fromtimestamp(START / SECOND - lead, UTC))
+        self._pass(at)
         factory = BuilderFactory(calendar=AlwaysOpen(), alignment="utc", grace_ns=2 * SECOND)
         self.series = SeriesBoard(factory) if series is None else series
         self.lookback = LookBack(lookback)
@@ -130,6 +133,7 @@ class Bed:
         self.reports: list[BackfillEvent] = []
         self.gaps: list[Gap] = []
         self.taken = 0
+        self.over = False
         self.served: frozenset[Subscription] = frozenset({BARS, TRADES})
         self.settings = settings
         self.desk = self.new_desk(history=history)
@@ -144,6 +148,7 @@ class Bed:
             ends=self._ends,
             clock=self.clock,
             data_clock=self.clock,
+            exchange=self._exchange,
             outlet=self,
             memory=self.memory,
         )
@@ -202,10 +207,14 @@ class Bed:
         self.done(job)
 
     def advance(self, seconds: float) -> None:
-        self.clock.advance(seconds)
+        self._pass(seconds)
         if self.clock.monotonic() >= self.desk.deadline:
             self.desk.expire(self.clock.monotonic())
         self.build()
+
+    def _pass(self, seconds: float) -> None:
+        self.clock.advance(seconds)
+        self._exchange.advance(seconds)
 
     def build(self) -> None:
         for spec, bar in self.series.advance(self.clock.utc_now_ns()):
@@ -280,6 +289,9 @@ class Bed:
 
     def deliver_due(self) -> None:
         self.build()
+
+    def is_over(self) -> bool:
+        return self.over
 
     def accepts(self, bar: Bar) -> bool:
         verdict = self._validator.check(bar)

@@ -7,7 +7,7 @@ from typing import Literal
 
 import pytest
 
-from realtime_stream.runtime.stretch import Stretch, minute_of
+from realtime_stream.runtime.stretch import Missing, Stretch, minute_of
 from tests.unit.test_history_desk import MINUTE, SECOND, START
 
 LOST = START + 150 * SECOND
@@ -48,36 +48,64 @@ def test_bars_are_needed_up_to_the_minute_that_runs_and_trades_up_to_the_connect
     assert Stretch("trades", "AAPL", LOST, LOST, whole_ns).needed_until_ns == whole_ns
 
 
-def test_when_a_stretch_of_bars_is_complete() -> None:
+def test_the_last_bar_shows_that_history_has_everything() -> None:
     needed_ns = START + 4 * MINUTE
-    stretch = Stretch("bars", "AAPL", LOST, START, needed_ns + 10 * SECOND)
+    stretch = Stretch("bars", "AAPL", LOST, START, needed_ns + 2 * SECOND)
+    missing = stretch.missing(None)
+    assert missing == Missing(START + 3 * MINUTE, needed_ns + 2 * SECOND)
     lag_ns = 30 * SECOND
-    assert not stretch.is_complete(needed_ns, lag_ns, None)
-    assert stretch.is_complete(needed_ns + lag_ns, lag_ns, None)
-    stretch.newest_ns = START + 2 * MINUTE
-    assert not stretch.is_complete(needed_ns, lag_ns, None)
-    assert not stretch.is_complete(needed_ns, lag_ns, START + 4 * MINUTE)
-    assert stretch.is_complete(needed_ns, lag_ns, START + 3 * MINUTE)
-    stretch.newest_ns = START + 3 * MINUTE
-    assert stretch.is_complete(needed_ns, lag_ns, None)
+    assert not missing.is_there(START + 2 * MINUTE, needed_ns + 31 * SECOND, lag_ns)
+    assert missing.is_there(START + 2 * MINUTE, needed_ns + 32 * SECOND, lag_ns)
+    assert missing.is_there(START + 3 * MINUTE, needed_ns, lag_ns)
+
+
+def test_what_is_newer_than_a_live_bar_that_waits_comes_live() -> None:
+    needed_ns = START + 4 * MINUTE
+    stretch = Stretch("bars", "AAPL", LOST, START, needed_ns - 3 * SECOND)
+    assert stretch.missing(START + 4 * MINUTE).last_ns == START + 3 * MINUTE
+    missing = stretch.missing(START + 3 * MINUTE)
+    assert missing.last_ns == START + 2 * MINUTE
+    assert missing.is_updated  # half a minute before the connection was whole
+
+
+def test_an_update_of_the_last_bar_may_be_missing_longer_than_the_bar() -> None:
+    needed_ns = START + 4 * MINUTE
+    before = Stretch("bars", "AAPL", LOST, START, needed_ns + 25 * SECOND - 1).missing(None)
+    assert (before.sent_ns, before.is_updated) == (needed_ns + 5 * SECOND, False)
+    after = Stretch("bars", "AAPL", LOST, START, needed_ns + 25 * SECOND).missing(None)
+    assert (after.sent_ns, after.is_updated) == (needed_ns + 25 * SECOND, True)
+    lag_ns = 30 * SECOND
+    assert after.shows(START + 3 * MINUTE)
+    assert not after.is_there(START + 3 * MINUTE, needed_ns + 54 * SECOND, lag_ns)
+    assert after.is_there(START + 3 * MINUTE, needed_ns + 55 * SECOND, lag_ns)
+    late = Stretch("bars", "AAPL", LOST, START, needed_ns + 50 * SECOND).missing(None)
+    assert late.sent_ns == needed_ns + 35 * SECOND
+
+
+def test_what_began_after_the_last_minute_lacks_nothing() -> None:
+    needed_ns = START + 4 * MINUTE
+    stretch = Stretch("bars", "AAPL", needed_ns, needed_ns, needed_ns + 40 * SECOND)
+    assert stretch.missing(None).is_there(stretch.newest_ns, needed_ns, 300 * SECOND)
+    stretch.widen(START, START + MINUTE, START + 2 * MINUTE)
+    assert not stretch.missing(None).is_there(stretch.newest_ns, needed_ns, 300 * SECOND)
 
 
 def test_when_a_stretch_of_trades_is_complete() -> None:
-    stretch = Stretch("trades", "AAPL", LOST, LOST, START + 200 * SECOND)
+    missing = Stretch("trades", "AAPL", LOST, LOST, START + 200 * SECOND).missing(None)
     lag_ns = 30 * SECOND
-    assert not stretch.is_complete(START + 229 * SECOND, lag_ns, None)
-    assert stretch.is_complete(START + 230 * SECOND, lag_ns, None)
-    stretch.newest_ns = START + 200 * SECOND  # clocks differ
-    assert not stretch.is_complete(START + 201 * SECOND, lag_ns, None)
+    assert not missing.is_there(START + 210 * SECOND, START + 229 * SECOND, lag_ns)
+    assert missing.is_there(0, START + 230 * SECOND, lag_ns)
 
 
-def test_when_a_stretch_of_bars_is_complete_whose_last_update_was_lost() -> None:
-    needed_ns = START + 4 * MINUTE
-    stretch = Stretch("bars", "AAPL", LOST, START, needed_ns + 25 * SECOND)
-    stretch.newest_ns = START + 4 * MINUTE
-    lag_ns = 30 * SECOND
-    assert not stretch.is_complete(needed_ns + 54 * SECOND, lag_ns, START + 4 * MINUTE)
-    assert stretch.is_complete(needed_ns + 55 * SECOND, lag_ns, None)
+def test_what_was_dropped_had_been_sent_when_it_was_received() -> None:
+    received_ns = START + 210 * SECOND
+    trades = Stretch("trades", "AAPL", LOST, LOST, START + 200 * SECOND, received_ns)
+    assert trades.missing(None).sent_ns == received_ns
+    trades.widen(START, START + 201 * SECOND, received_ns + SECOND)
+    assert trades.missing(None).sent_ns == received_ns + SECOND
+    lost = Stretch("trades", "AAPL", LOST, LOST, START + 200 * SECOND)
+    lost.widen(START, START + 150 * SECOND, START + 160 * SECOND)
+    assert lost.missing(None).sent_ns == START + 200 * SECOND
 
 
 def test_what_an_answer_has_brought_is_not_asked_for_again() -> None:
@@ -90,5 +118,5 @@ def test_what_an_answer_has_brought_is_not_asked_for_again() -> None:
     trades = Stretch("trades", "AAPL", LOST, START, START + 200 * SECOND)
     trades.has_until(START + 60 * SECOND)
     assert (trades.ask_from_ns, trades.start_ns) == (START + 45 * SECOND, START)
-    trades.widen(START - 10 * SECOND, START)
+    trades.widen(START - 10 * SECOND, START, START)
     assert trades.ask_from_ns == START - 10 * SECOND

@@ -18,7 +18,8 @@ from tests.unit.simulator.rest_client import BARS, CRYPTO_TRADES, TRADES, Later,
 if TYPE_CHECKING:
     from tests.unit.simulator.conftest import Connect
 
-MINUTE = 60_000_000_000
+SECOND = 1_000_000_000
+MINUTE = 60 * SECOND
 START = datetime(2026, 3, 6, 14, 30, tzinfo=UTC)
 T0 = int(START.timestamp()) * 1_000_000_000
 DAY = "2026-03-06"
@@ -261,6 +262,23 @@ def test_recent_history_is_refused_for_a_feed(simulator: AlpacaSimulator) -> Non
     assert ask(simulator, TRADES, **span, feed="sip").status == 403
     assert ask(simulator, TRADES, **span, feed="iex").status == 200
     assert ask(simulator, TRADES, **span).status == 200
+
+
+def test_history_that_lags_does_not_know_what_was_played_late_either(
+    simulator: AlpacaSimulator,
+) -> None:
+    late = {"T": "t", "S": "AAPL", "i": 1, "x": "V", "p": 1.0, "s": 1, "t": T0 + MINUTE - 1}
+    after = T0 + MINUTE
+    played = [(after, bar(0)), (after + 8 * SECOND, late), (after + 30 * SECOND, bar(0, "u", 11.0))]
+    simulator.history.add(played)
+    simulator.faults.history_lag(60)
+    seen = []
+    for seconds in (119, 128, 149, 150):
+        simulator.history.add([{**QUOTE, "t": T0 + seconds * SECOND}])
+        bars = rows(simulator, BARS, symbols="AAPL", timeframe="1Min", start=DAY).get("AAPL", ())
+        there = rows(simulator, TRADES, symbols="AAPL", start=DAY).get("AAPL", ())
+        seen.append(([each["c"] for each in bars], len(there)))
+    assert seen == [([], 0), ([10.0], 1), ([10.0], 1), ([11.0], 1)]
 
 
 def test_history_that_lags(simulator: AlpacaSimulator) -> None:
