@@ -24,6 +24,7 @@ from realtime_stream.runtime.stretch import (
     NOT_IN_TIME,
     UPDATED_AFTER_NS,
     BackfillSettings,
+    HistoryMemory,
     Missing,
     Stretch,
     real_seconds,
@@ -110,7 +111,7 @@ class Backfill:
         clock: Clock,
         data_clock: Clock,
         outlet: Outlet,
-        stretches: dict[tuple[str, str], Stretch],
+        memory: HistoryMemory,
     ) -> None:
         """What the run before has left open is open.
 
@@ -123,7 +124,7 @@ class Backfill:
             clock: For waits.
             data_clock: The one that says when history was asked.
             outlet: Delivers.
-            stretches: What is missing; outlives a run.
+            memory: What is missing, and what outlives a run besides.
         """
         self._settings = settings
         self._ask = ask
@@ -134,10 +135,13 @@ class Backfill:
         self._clock = clock
         self._data_clock = data_clock
         self._outlet = outlet
-        self._stretches = stretches
+        self._memory = memory
+        self._stretches = memory.stretches
         self._of_job: dict[HistoryJob, set[Stretch]] = {}
         self._counts = _Counts()
-        for stretch in stretches.values():  # of the run before
+        self._answering: HistoryJob | None = None
+        self._answered_ns = 0  # when the answer before that said what it said
+        for stretch in self._stretches.values():  # of the run before
             self._lose(stretch)
 
     def session_lost(self, keys: Iterable[Subscription], at_ns: int, seen: Iterable[_Key]) -> None:
@@ -149,11 +153,11 @@ class Backfill:
             self._series.open_gap(channel, symbol, at_ns)
             if channel not in self._channels:
                 continue
-            stretch = self._stretches.get((channel, symbol))
-            if stretch is None:
-                kind: Literal["bars", "trades"] = "bars" if channel == "bars" else "trades"
-                stretch = Stretch.lost_at(kind, symbol, at_ns, watched=(channel, symbol) in watched)
-                self._stretches[channel, symbol] = stretch
+            lost = Stretch.lost_at(
+                _kind(channel), symbol, at_ns, watched=(channel, symbol) in watched
+            )
+            stretch = self._stretches.setdefault((channel, symbol), lost)
+            stretch.lost_again(lost)
             self._lose(stretch)
 
     def connection_whole(self, at_ns: int, served: Callable[[_Key], bool]) -> None:
@@ -168,7 +172,7 @@ class Backfill:
                 self._end(stretch, filled=False)
                 continue
             if stretch.whole_ns is None:
-                stretch.whole_ns = at_ns
+                stretch.whole(at_ns)
                 self._set_limits(stretch, now)
                 stretch.failures = 0
                 ready.append(stretch)
@@ -183,33 +187,22 @@ class Backfill:
             end_ns = lost.last_ns + (MINUTE_NS if channel == "bars" else 1)
             stretch = self._stretches.get((channel, symbol))
             if stretch is not None:
-                stretch.widen(lost.first_ns, end_ns, lost.received_until_ns)
                 self._forget_job(stretch)
                 stretch.holding = True  # again, if it had waited long enough
-                self._hold(stretch)
             elif channel in self._channels:
-                stretch = self._dropped(channel, symbol, lost, end_ns)
+                stretch = Stretch(
+                    _kind(channel), symbol, lost.first_ns, lost.first_ns, whole_ns=end_ns
+                )
+                self._stretches[channel, symbol] = stretch
             else:
                 self._series.close_gap(channel, symbol, end_ns, filled=channel == "daily_bars")
                 continue
+            stretch.dropped(lost.first_ns, end_ns, lost.received_until_ns)
+            self._hold(stretch)
             if stretch.whole_ns is not None:
                 self._set_limits(stretch, now)
                 ready.add(stretch)
         self._fetch(ready, now)
-
-    def _dropped(self, channel: str, symbol: str, lost: LostEvents, end_ns: int) -> Stretch:
-        kind: Literal["bars", "trades"] = "bars" if channel == "bars" else "trades"
-        stretch = Stretch(
-            kind,
-            symbol,
-            lost.first_ns,
-            lost.first_ns,
-            whole_ns=end_ns,
-            sent_ns=lost.received_until_ns,
-        )
-        self._stretches[channel, symbol] = stretch
-        self._hold(stretch)
-        return stretch
 
     def compared(self, bar: Bar) -> Bar | None:
         """A live bar beside what is known of it: ``None`` if it is old news.
@@ -231,6 +224,9 @@ class Backfill:
 
     def part(self, notice: HistoryPart) -> None:
         """A page has come: deliver what is new in it."""
+        if notice.job is not self._answering:
+            self._answering, self._answered_ns = notice.job, self._memory.answered_ns
+        self._memory.answered_ns = self._data_clock.utc_now_ns()
         try:
             for bar in notice.page.bars:
                 stretch = self._stretches.get(("bars", bar.symbol))
@@ -351,8 +347,8 @@ class Backfill:
         """Seconds until the next attempt."""
         now_ns = self._data_clock.utc_now_ns()
         error = notice.error
-        if isinstance(error, HistoryUnavailableError):
-            return real_seconds(self._data_clock, error.available_ns - now_ns)
+        if isinstance(error, HistoryUnavailableError):  # by the server's clock
+            return max(real_seconds(self._data_clock, error.available_ns - now_ns), 1.0)
         if error is not None:
             return retry_pause(stretch.failures)
         missing = self._missing(stretch)
@@ -390,7 +386,8 @@ class Backfill:
     def _missing(self, stretch: Stretch) -> Missing:
         first_live_ns = None  # since the connection is whole, if it waits
         if stretch.whole_ns is not None:
-            first_live_ns = self._pen.oldest(stretch.symbol, stretch.whole_ns)
+            since_ns = max(stretch.whole_ns, stretch.sent_ns)
+            first_live_ns = self._pen.oldest(stretch.symbol, since_ns)
         return stretch.missing(first_live_ns)
 
     def _take_bar(self, stretch: Stretch, bar: Bar, asked_ns: int) -> None:
@@ -403,12 +400,9 @@ class Backfill:
         known = self._lookback.find(bar.symbol, "1m", DELIVERED, bar.timestamp_ns)
         if known is None and bar.timestamp_ns in stretch.known:  # so long ago that it is forgotten
             return
-        if known is not None and (
-            _same(known, bar)
-            or (known.source == "stream" and self._may_be_news(known, bar, asked_ns))
-        ):
+        if known is not None and (_same(known, bar) or self._is_behind(known, bar, asked_ns)):
             return
-        if not self._outlet.accepts(bar):
+        if not self._outlet.accepts(bar) or self._outlet.is_over():
             return
         is_late = known is None and self._is_late(bar)
         self._counts.late += is_late
@@ -423,6 +417,14 @@ class Backfill:
                 is_late=is_late,
             )
         )
+
+    def _is_behind(self, known: Bar, past: Bar, asked_ns: int) -> bool:
+        """Whether what is known of a minute is to be kept against what history says now."""
+        if known.source == "stream":
+            return self._may_be_news(known, past, asked_ns)
+        # What history knows may be older than what it has said before.
+        heard_ns = asked_ns - self._settings.lag_ns
+        return known.volume > past.volume and heard_ns < self._answered_ns
 
     def _may_be_news(self, live: Bar, past: Bar, asked_ns: int) -> bool:
         """Whether a bar of the feed may say more than what history said, asked at this time.
@@ -503,7 +505,7 @@ class Backfill:
     def _lose(self, stretch: Stretch) -> None:
         """There is no connection: nothing is asked for before there is one again."""
         self._series.open_gap(stretch.channel, stretch.symbol, stretch.lost_ns)
-        stretch.whole_ns = stretch.sent_ns = None
+        stretch.whole_ns = None
         self._forget_job(stretch)
         stretch.holding, stretch.give_up_at = True, math.inf
         if not self._has_waiting(stretch):
@@ -562,6 +564,10 @@ def _groups(stretches: Iterable[Stretch]) -> list[list[Stretch]]:
             groups.append([])
         groups[-1].append(stretch)
     return groups
+
+
+def _kind(channel: str) -> Literal["bars", "trades"]:
+    return "bars" if channel == "bars" else "trades"
 
 
 def _symbol(stretch: Stretch) -> str:

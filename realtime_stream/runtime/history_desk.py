@@ -88,7 +88,7 @@ class HistoryDesk:
             clock=clock,
             data_clock=data_clock,
             outlet=outlet,
-            stretches=memory.stretches,
+            memory=memory,
         )
         self._warm_start: WarmStart | None = None
         if ask is not None:

@@ -28,6 +28,8 @@ MINUTE_NS: Final = 60 * 10**9
 CLOCKS_DIFFER_NS: Final = 5 * 10**9  # at most, or validation would reject everything
 # An updated bar comes half a minute after its minute's end.
 UPDATED_AFTER_NS: Final = 30 * 10**9
+# A bar is sent a moment after its minute's end, which is by our clock.
+_ON_ITS_WAY_NS: Final = CLOCKS_DIFFER_NS + 10**9
 # How much earlier than the last frame something may have happened that was lost with the
 # connection: a bar's minute, or a trade that was reported 10 s late.
 _BARS_BEFORE_NS: Final = MINUTE_NS + UPDATED_AFTER_NS + CLOCKS_DIFFER_NS
@@ -112,7 +114,8 @@ class Stretch:
         start_ns: From when on history has to fill it.
         ask_from_ns: From when on it is asked next: what it has brought is not asked for again.
         whole_ns: When the connection was whole again; ``None`` before.
-        sent_ns: By when what is missing had been sent; ``None``: by ``whole_ns``.
+        until_ns: Until when events were dropped.
+        sent_ns: By when what is missing had been sent.
         held_until: Until when live bars wait, monotonic seconds.
         holding: Whether they do.
         give_up_at: When it is given up, monotonic seconds.
@@ -133,7 +136,8 @@ class Stretch:
     start_ns: int
     ask_from_ns: int = field(init=False)
     whole_ns: int | None = None
-    sent_ns: int | None = None
+    until_ns: int = 0
+    sent_ns: int = 0
     held_until: float = math.inf
     holding: bool = True
     give_up_at: float = math.inf
@@ -164,8 +168,10 @@ class Stretch:
             watched: Whether events of it had come before; otherwise nothing older is wanted.
         """
         if channel == "trades":
-            return cls(channel, symbol, at_ns, at_ns - (_TRADES_BEFORE_NS if watched else 0))
-        return cls(channel, symbol, at_ns, minute_of(at_ns - (_BARS_BEFORE_NS if watched else 0)))
+            before_ns = _TRADES_BEFORE_NS if watched else _ON_ITS_WAY_NS
+            return cls(channel, symbol, at_ns, at_ns - before_ns)
+        before_ns = _BARS_BEFORE_NS if watched else _ON_ITS_WAY_NS
+        return cls(channel, symbol, at_ns, minute_of(at_ns - before_ns))
 
     @property
     def end_ns(self) -> int:
@@ -185,7 +191,7 @@ class Stretch:
             first_live_ns: Start of the oldest live bar that waits, if one does: what is newer comes
                 live as well.
         """
-        sent_ns = self.end_ns if self.sent_ns is None else self.sent_ns
+        sent_ns = self.sent_ns
         if self.channel == "trades":
             return Missing(None, sent_ns)
         past_ns = self.needed_until_ns
@@ -195,7 +201,7 @@ class Stretch:
         # may have been before the connection was whole.
         updated_ns = past_ns + UPDATED_AFTER_NS - CLOCKS_DIFFER_NS
         is_updated = sent_ns >= updated_ns and past_ns > self.start_ns
-        latest_ns = past_ns + CLOCKS_DIFFER_NS + (UPDATED_AFTER_NS if is_updated else 0)
+        latest_ns = past_ns + _ON_ITS_WAY_NS + (UPDATED_AFTER_NS if is_updated else 0)
         last_ns = past_ns - MINUTE_NS
         return Missing(last_ns, min(sent_ns, latest_ns), is_updated=is_updated)
 
@@ -207,15 +213,33 @@ class Stretch:
             next_ns = minute_of(sent_ns - _BARS_BEFORE_NS)
         self.ask_from_ns = max(self.ask_from_ns, next_ns)
 
-    def widen(self, start_ns: int, end_ns: int, sent_ns: int) -> None:
-        """More is missing: what was lost from ``start_ns`` to ``end_ns``, sent by ``sent_ns``."""
-        self.lost_ns = min(self.lost_ns, start_ns)
+    def dropped(self, start_ns: int, end_ns: int, sent_ns: int) -> None:
+        """Events from ``start_ns`` to ``end_ns`` are missing too, which had come by ``sent_ns``."""
+        self._reach_back(start_ns, start_ns)
+        self.until_ns = max(self.until_ns, end_ns)
+        self.sent_ns = max(self.sent_ns, sent_ns)
+        if self.whole_ns is not None:
+            self.whole_ns = max(self.whole_ns, end_ns)
+
+    def lost_again(self, since: Stretch) -> None:
+        """The connection was lost while the stretch was open.
+
+        What answers have brought goes on to count: all that was sent before they were asked for,
+        whether or not the stream has told of it since.
+        """
+        if since.start_ns < self.start_ns:  # only what was dropped later was missing so far
+            self._reach_back(since.lost_ns, since.start_ns)
+
+    def whole(self, at_ns: int) -> None:
+        """The connection is whole again."""
+        self.whole_ns = max(at_ns, self.until_ns)
+        self.sent_ns = max(at_ns, self.sent_ns)
+
+    def _reach_back(self, lost_ns: int, start_ns: int) -> None:
+        self.lost_ns = min(self.lost_ns, lost_ns)
         self.start_ns = min(self.start_ns, start_ns)
         self.ask_from_ns = min(self.ask_from_ns, start_ns)
         self.newest_ns = min(self.newest_ns, start_ns - MINUTE_NS)
-        if self.whole_ns is not None:
-            self.sent_ns = max(self.sent_ns or self.whole_ns, sent_ns)
-            self.whole_ns = max(self.whole_ns, end_ns)
 
 
 @dataclass(slots=True)
@@ -225,7 +249,9 @@ class HistoryMemory:
     Attributes:
         stretches: What is still to be filled, by channel and symbol.
         warmed: Which (registration, symbol) have had their look-back.
+        answered_ns: When history last said something of a gap.
     """
 
     stretches: dict[tuple[str, str], Stretch] = field(default_factory=dict)
     warmed: set[tuple[int, str]] = field(default_factory=set)
+    answered_ns: int = 0

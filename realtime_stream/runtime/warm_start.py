@@ -206,7 +206,7 @@ class WarmStart:
             if not warm_up.is_cut:
                 warm_up.reasons.pop(kind, None)
         else:
-            wait_ns = self._needed_ns(warm_up, kind) + self._settings.lag_ns
+            wait_ns = self._settled_ns(warm_up, kind)
             wait = real_seconds(self._data_clock, wait_ns - self._data_clock.utc_now_ns())
             pause = min(max(wait, 0.05), 1.0)
             self._again(warm_up, kind, notice.job.request, pause, NOT_IN_TIME)
@@ -318,10 +318,13 @@ class WarmStart:
     def _needed_ns(self, warm_up: _WarmUp, kind: _Kind) -> int:
         return warm_up.needed_until_ns if kind == "bars" else warm_up.parts_until_ns
 
+    def _settled_ns(self, warm_up: _WarmUp, kind: _Kind) -> int:
+        """From when on an answer has all there will be, by our clock."""
+        return self._needed_ns(warm_up, kind) + CLOCKS_DIFFER_NS + self._settings.lag_ns
+
     def _is_complete(self, warm_up: _WarmUp, kind: _Kind, asked_ns: int) -> bool:
         needed_ns = self._needed_ns(warm_up, kind)
-        sent_ns = needed_ns + CLOCKS_DIFFER_NS
-        if warm_up.is_cut or asked_ns >= sent_ns + self._settings.lag_ns:
+        if warm_up.is_cut or asked_ns >= self._settled_ns(warm_up, kind):
             return True
         found = warm_up.bars if kind == "bars" else warm_up.parts
         newest = found[max(found)] if found else None

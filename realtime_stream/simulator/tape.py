@@ -38,6 +38,7 @@ class TradeRow(msgspec.Struct, frozen=True, gc=False):
         revision: 0, 1, 2 ... of the rows with the same time, exchange and number.
         mark: What a later message has said about it.
         told_ns: Data time at which it was published, which may be later.
+        marked_ns: Data time at which the mark was.
         packed: The message, in msgpack.
     """
 
@@ -47,6 +48,7 @@ class TradeRow(msgspec.Struct, frozen=True, gc=False):
     revision: int
     mark: Mark | None
     told_ns: int
+    marked_ns: int
     packed: bytes
 
     @property
@@ -99,7 +101,7 @@ class Tape:
         self._seen: dict[str, dict[int, int]] = {}  # exchange, number: time of the newest
         self._amendments: set[tuple[object, ...]] = set()
         self._bars: dict[int, _Minute] = {}  # by start
-        self._newest_ns = 0  # when the newest trade was published
+        self._newest_ns = 0  # when the newest trade, or mark of one, was published
         self._starts: list[int] = []  # of the bars, in order
         self._days: dict[int, list[tuple[int, Fields]]] = {}  # start: when published, totals
 
@@ -143,7 +145,11 @@ class Tape:
         low = bisect.bisect_left(self._trades, begin, key=_key)
         high = max(bisect.bisect_left(self._trades, past, key=_key), low)
         if known_ns is not None and known_ns < self._newest_ns:
-            rows = [row for row in self._trades[low:high] if row.told_ns <= known_ns]
+            rows = [
+                row if row.marked_ns <= known_ns else msgspec.structs.replace(row, mark=None)
+                for row in self._trades[low:high]
+                if row.told_ns <= known_ns
+            ]
             low, high = 0, len(rows)
         else:
             rows = self._trades
@@ -229,7 +235,7 @@ class Tape:
             before = self._trades[index - 1]
             if before.key[:-1] == (*past[:2], trade_id):
                 revision = before.revision + 1
-        row = TradeRow(t_ns, exchange, trade_id, revision, mark, told_ns, packed)
+        row = TradeRow(t_ns, exchange, trade_id, revision, mark, told_ns, told_ns, packed)
         self._trades.insert(index, row)
         self._newest_ns = max(self._newest_ns, told_ns)
 
@@ -240,18 +246,20 @@ class Tape:
         if known in self._amendments:
             return
         self._amendments.add(known)
-        t_ns = self._mark(exchange, number, mark)
+        t_ns = self._mark(exchange, number, mark, told_ns)
         if mark == "incorrect":
             # The right trade took place when the wrong one did, not when that was noticed.
             self._correct(fields, exchange, fields["t"] if t_ns is None else t_ns, told_ns)
 
-    def _mark(self, exchange: str, number: int | None, mark: Mark) -> int | None:
+    def _mark(self, exchange: str, number: int | None, mark: Mark, told_ns: int) -> int | None:
         """Mark the newest trade of this number; its time, if there is one."""
         t_ns = None if number is None else self._seen.get(exchange, {}).get(number)
         if number is None or t_ns is None:
             return None
         index = bisect.bisect_left(self._trades, (t_ns, exchange, number + 1, 0), key=_key) - 1
-        self._trades[index] = msgspec.structs.replace(self._trades[index], mark=mark)
+        row = self._trades[index]
+        self._trades[index] = msgspec.structs.replace(row, mark=mark, marked_ns=told_ns)
+        self._newest_ns = max(self._newest_ns, told_ns)
         return t_ns
 
     def _correct(self, fields: Fields, exchange: str, t_ns: int, told_ns: int) -> None:

@@ -78,7 +78,7 @@ def test_of_what_had_not_come_before_nothing_older_is_asked_for() -> None:
     bed.advance(92)
     bed.whole()
     starts = {job.request.channel: job.request.start_ns for job in bed.jobs}
-    assert starts == {"bars": START + 2 * MINUTE, "trades": START + 150 * SECOND}
+    assert starts == {"bars": START + 2 * MINUTE, "trades": START + 144 * SECOND}
 
 
 def test_symbols_with_the_same_gap_share_a_request() -> None:
@@ -356,6 +356,27 @@ def test_an_update_that_came_after_history_was_asked_is_news() -> None:
     assert bed.seen[-2].received_ns == asked_ns
 
 
+def test_history_that_is_older_than_what_it_has_said_changes_nothing() -> None:
+    """Several servers may answer, and not all know the same."""
+    bed = Bed()
+    bed.advance(150)
+    bed.live(minute(0), minute(1))
+    bed.lose()
+    bed.advance(122)
+    bed.whole()  # at 14:19:32
+    better = past(3, "12", volume=Decimal(120))
+    bed.answer(bed.jobs[0], *EVERYTHING[:3], better)
+    bed.advance(4)
+    bed.answer(bed.jobs[1], past(2), past(3))
+    assert bed.seen[-1].close == Decimal(12)
+    bed.advance(6)
+    bed.lose()
+    bed.advance(1)
+    bed.whole()
+    bed.answer(bed.jobs[-1], past(2), past(3))  # after a cancel: by now it would know the update
+    assert (bed.seen[-1].bar_kind, bed.seen[-1].close) == ("updated", Decimal(10))
+
+
 def test_a_bar_that_history_had_a_part_of_is_not_taken_for_its_update() -> None:
     """It came as an updated one, and the real update was lost."""
     bed = Bed(replace(SETTINGS, lag_ns=90 * SECOND))
@@ -540,7 +561,7 @@ def test_nor_is_the_update_of_the_minute_before_the_first_that_came_live() -> No
     bed.page(bed.jobs[0], past(0), past(1), past(2), asked_ns=asked_ns)
     bed.done(bed.jobs[0], asked_ns=asked_ns)
     assert bed.reports == []
-    assert bed.jobs[1].not_before == 275  # 14:18:30, clocks that differ by 5 s, and the lag
+    assert bed.jobs[1].not_before == 276  # 14:18:30, clocks that differ by 5 s, 1 s, the lag
 
 
 def test_the_last_update_before_the_connection_was_whole_comes_from_history() -> None:
@@ -694,7 +715,7 @@ def test_what_is_not_to_be_had_before_a_time_is_asked_for_then() -> None:
     bed.done(job, HistoryUnavailableError("too recent", available_ns=available_ns))
     assert bed.jobs[1].not_before == bed.clock.monotonic() + 90
     bed.done(bed.jobs[1], HistoryUnavailableError("too recent", available_ns=0))
-    assert bed.jobs[2].not_before == bed.clock.monotonic()
+    assert bed.jobs[2].not_before == bed.clock.monotonic() + 1  # the server's clock may be behind
 
 
 def test_what_is_not_to_be_had_before_the_deadline_is_given_up_at_once() -> None:
@@ -846,6 +867,24 @@ def test_a_callback_that_uses_the_time_up_leaves_the_rest_of_a_page_to_the_next_
     bed.page(job, past(2), past(3))
     bed.done(job)
     assert bed.minutes() == [0, 1, 2]
+    bed.restart()
+    bed.over = False
+    bed.whole()
+    bed.answer(bed.jobs[-1], past(2), past(3))
+    assert bed.minutes() == [0, 1, 2, 3]
+
+
+def test_a_listener_that_uses_the_time_up_leaves_its_bar_to_the_next_run() -> None:
+    bed = Bed()
+    job = lost_and_back(bed)
+
+    def accepts(_: object) -> bool:
+        bed.over = True
+        return True
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bed, "accepts", accepts)
+        bed.page(job, past(2))
     bed.restart()
     bed.over = False
     bed.whole()
@@ -1033,6 +1072,32 @@ def test_what_was_dropped_is_in_history_some_time_after_it_was_received() -> Non
     bed.advance(5)
     bed.answer(bed.jobs[1], trade(60, 1))
     assert bed.reports[0].complete
+
+
+def test_an_update_that_was_dropped_is_waited_for_though_its_bar_waits() -> None:
+    bed = Bed(replace(SETTINGS, hold=120.0))
+    bed.advance(150)
+    bed.live(minute(0), minute(1))
+    bed.lose()
+    bed.advance(35)
+    bed.whole()
+    bed.advance(56)
+    bed.live(minute(3))  # at 14:19:01
+    bed.advance(30)
+    bed.desk.events_dropped(losses(3, 3, "updated_bars"))
+    bed.answer(bed.jobs[-1], past(2), past(3))
+    assert bed.reports == []
+
+
+def test_what_the_inbox_dropped_on_both_sides_of_a_reconnect_is_fetched() -> None:
+    """It tells of that first, and then of the loss and the reconnect."""
+    bed = Bed(at=9 * 60 + 42)
+    bed.live(*(minute(n) for n in range(9)))
+    bed.desk.events_dropped(losses(8, 11))
+    bed.desk.session_lost([BARS], START + 570 * SECOND, {"bars": {"AAPL": None}})
+    bed.desk.connection_whole(START + 582 * SECOND, bed.served, bed.registry.routes)
+    request = bed.jobs[-1].request
+    assert (request.start_ns, request.end_ns) == (START + 7 * MINUTE, START + 12 * MINUTE)
 
 
 def test_bars_and_updates_that_were_dropped_together_are_asked_for_once() -> None:

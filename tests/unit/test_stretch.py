@@ -31,7 +31,7 @@ def test_a_stretch_is_endless_until_the_connection_is_whole() -> None:
         ("bars", True, START),
         ("bars", False, START + 2 * MINUTE),
         ("trades", True, LOST - 15 * SECOND),
-        ("trades", False, LOST),
+        ("trades", False, LOST - 6 * SECOND),  # clocks differ
     ],
 )
 def test_where_history_begins(
@@ -48,10 +48,15 @@ def test_bars_are_needed_up_to_the_minute_that_runs_and_trades_up_to_the_connect
     assert Stretch("trades", "AAPL", LOST, LOST, whole_ns).needed_until_ns == whole_ns
 
 
+def bars_until(whole_ns: int, start_ns: int = START) -> Stretch:
+    stretch = Stretch("bars", "AAPL", LOST, start_ns)
+    stretch.whole(whole_ns)
+    return stretch
+
+
 def test_the_last_bar_shows_that_history_has_everything() -> None:
     needed_ns = START + 4 * MINUTE
-    stretch = Stretch("bars", "AAPL", LOST, START, needed_ns + 2 * SECOND)
-    missing = stretch.missing(None)
+    missing = bars_until(needed_ns + 2 * SECOND).missing(None)
     assert missing == Missing(START + 3 * MINUTE, needed_ns + 2 * SECOND)
     lag_ns = 30 * SECOND
     assert not missing.is_there(START + 2 * MINUTE, needed_ns + 31 * SECOND, lag_ns)
@@ -60,8 +65,7 @@ def test_the_last_bar_shows_that_history_has_everything() -> None:
 
 
 def test_what_is_newer_than_a_live_bar_that_waits_comes_live() -> None:
-    needed_ns = START + 4 * MINUTE
-    stretch = Stretch("bars", "AAPL", LOST, START, needed_ns - 3 * SECOND)
+    stretch = bars_until(START + 4 * MINUTE - 3 * SECOND)
     assert stretch.missing(START + 4 * MINUTE).last_ns == START + 3 * MINUTE
     missing = stretch.missing(START + 3 * MINUTE)
     assert missing.last_ns == START + 2 * MINUTE
@@ -70,28 +74,30 @@ def test_what_is_newer_than_a_live_bar_that_waits_comes_live() -> None:
 
 def test_an_update_of_the_last_bar_may_be_missing_longer_than_the_bar() -> None:
     needed_ns = START + 4 * MINUTE
-    before = Stretch("bars", "AAPL", LOST, START, needed_ns + 25 * SECOND - 1).missing(None)
-    assert (before.sent_ns, before.is_updated) == (needed_ns + 5 * SECOND, False)
-    after = Stretch("bars", "AAPL", LOST, START, needed_ns + 25 * SECOND).missing(None)
+    before = bars_until(needed_ns + 25 * SECOND - 1).missing(None)
+    assert (before.sent_ns, before.is_updated) == (needed_ns + 6 * SECOND, False)
+    after = bars_until(needed_ns + 25 * SECOND).missing(None)
     assert (after.sent_ns, after.is_updated) == (needed_ns + 25 * SECOND, True)
     lag_ns = 30 * SECOND
     assert after.shows(START + 3 * MINUTE)
     assert not after.is_there(START + 3 * MINUTE, needed_ns + 54 * SECOND, lag_ns)
     assert after.is_there(START + 3 * MINUTE, needed_ns + 55 * SECOND, lag_ns)
-    late = Stretch("bars", "AAPL", LOST, START, needed_ns + 50 * SECOND).missing(None)
-    assert late.sent_ns == needed_ns + 35 * SECOND
+    late = bars_until(needed_ns + 50 * SECOND).missing(None)
+    assert late.sent_ns == needed_ns + 36 * SECOND
 
 
 def test_what_began_after_the_last_minute_lacks_nothing() -> None:
     needed_ns = START + 4 * MINUTE
-    stretch = Stretch("bars", "AAPL", needed_ns, needed_ns, needed_ns + 40 * SECOND)
+    stretch = bars_until(needed_ns + 40 * SECOND, start_ns=needed_ns)
     assert stretch.missing(None).is_there(stretch.newest_ns, needed_ns, 300 * SECOND)
-    stretch.widen(START, START + MINUTE, START + 2 * MINUTE)
+    stretch.dropped(START, START + MINUTE, START + 2 * MINUTE)
     assert not stretch.missing(None).is_there(stretch.newest_ns, needed_ns, 300 * SECOND)
 
 
 def test_when_a_stretch_of_trades_is_complete() -> None:
-    missing = Stretch("trades", "AAPL", LOST, LOST, START + 200 * SECOND).missing(None)
+    stretch = Stretch("trades", "AAPL", LOST, LOST)
+    stretch.whole(START + 200 * SECOND)
+    missing = stretch.missing(None)
     lag_ns = 30 * SECOND
     assert not missing.is_there(START + 210 * SECOND, START + 229 * SECOND, lag_ns)
     assert missing.is_there(0, START + 230 * SECOND, lag_ns)
@@ -99,13 +105,32 @@ def test_when_a_stretch_of_trades_is_complete() -> None:
 
 def test_what_was_dropped_had_been_sent_when_it_was_received() -> None:
     received_ns = START + 210 * SECOND
-    trades = Stretch("trades", "AAPL", LOST, LOST, START + 200 * SECOND, received_ns)
+    trades = Stretch("trades", "AAPL", LOST, LOST, whole_ns=START + 200 * SECOND)
+    trades.dropped(LOST, START + 200 * SECOND, received_ns)
     assert trades.missing(None).sent_ns == received_ns
-    trades.widen(START, START + 201 * SECOND, received_ns + SECOND)
+    trades.dropped(START, START + 201 * SECOND, received_ns + SECOND)
     assert trades.missing(None).sent_ns == received_ns + SECOND
-    lost = Stretch("trades", "AAPL", LOST, LOST, START + 200 * SECOND)
-    lost.widen(START, START + 150 * SECOND, START + 160 * SECOND)
-    assert lost.missing(None).sent_ns == START + 200 * SECOND
+    assert trades.end_ns == START + 201 * SECOND
+    assert (trades.lost_ns, trades.ask_from_ns) == (START, START)
+
+
+def test_what_was_dropped_is_missing_though_the_connection_was_whole_before_it_came() -> None:
+    """The inbox tells of what it dropped first: also of what came after a reconnect."""
+    stretch = Stretch.lost_at("trades", "AAPL", LOST, watched=True)
+    stretch.dropped(START + 100 * SECOND, START + 500 * SECOND, START + 501 * SECOND)
+    stretch.whole(START + 200 * SECOND)
+    assert stretch.end_ns == START + 500 * SECOND
+    assert stretch.missing(None).sent_ns == START + 501 * SECOND
+
+
+def test_a_loss_that_came_before_what_was_dropped_makes_the_stretch_longer() -> None:
+    dropped = Stretch("bars", "AAPL", START + 11 * MINUTE, START + 11 * MINUTE)
+    dropped.lost_again(Stretch.lost_at("bars", "AAPL", LOST, watched=True))
+    assert (dropped.lost_ns, dropped.start_ns, dropped.ask_from_ns) == (LOST, START, START)
+    assert dropped.newest_ns < START
+    dropped.has_until(START + 10 * MINUTE)
+    dropped.lost_again(Stretch.lost_at("bars", "AAPL", START + 3 * MINUTE, watched=True))
+    assert dropped.ask_from_ns == START + 8 * MINUTE
 
 
 def test_what_an_answer_has_brought_is_not_asked_for_again() -> None:
@@ -118,5 +143,5 @@ def test_what_an_answer_has_brought_is_not_asked_for_again() -> None:
     trades = Stretch("trades", "AAPL", LOST, START, START + 200 * SECOND)
     trades.has_until(START + 60 * SECOND)
     assert (trades.ask_from_ns, trades.start_ns) == (START + 45 * SECOND, START)
-    trades.widen(START - 10 * SECOND, START, START)
+    trades.dropped(START - 10 * SECOND, START, START)
     assert trades.ask_from_ns == START - 10 * SECOND

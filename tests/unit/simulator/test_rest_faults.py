@@ -281,6 +281,25 @@ def test_history_that_lags_does_not_know_what_was_played_late_either(
     assert seen == [([], 0), ([10.0], 1), ([10.0], 1), ([11.0], 1)]
 
 
+def test_history_that_lags_does_not_know_of_a_correction_either(
+    simulator: AlpacaSimulator,
+) -> None:
+    sold = {"T": "t", "S": "AAPL", "i": 1, "x": "V", "p": 1.0, "s": 1, "t": T0}
+    right = {"T": "c", "S": "AAPL", "x": "V", "oi": 1, "op": 1.0, "os": 1, "ci": 2, "cp": 2.0}
+    corrected = {**right, "cs": 1, "t": T0 + 60 * SECOND}
+    simulator.history.add([(T0, sold), (T0 + 60 * SECOND, corrected)])
+    simulator.faults.history_lag(30)
+    simulator.history.add([{**QUOTE, "t": T0 + 70 * SECOND}])
+
+    def known() -> list[tuple[int, str | None]]:
+        found = rows(simulator, TRADES, symbols="AAPL", start=DAY)["AAPL"]
+        return [(each["i"], each.get("u")) for each in found]
+
+    assert known() == [(1, None)]
+    simulator.faults.history_lag(0)
+    assert known() == [(1, "incorrect"), (2, "corrected")]
+
+
 def test_history_that_lags(simulator: AlpacaSimulator) -> None:
     simulator.faults.history_lag(90)
     trade = {"T": "t", "S": "AAPL", "i": 1, "x": "V", "p": 1.0, "s": 1, "t": T0 + MINUTE}
