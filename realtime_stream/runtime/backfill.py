@@ -18,11 +18,11 @@ from realtime_stream.market.channels import ALL_SYMBOLS, Subscription
 from realtime_stream.ports import BackfillEvent, BackfillInfo, Gap, GapEntry, HistoryRequest
 from realtime_stream.runtime.history_worker import HistoryDone, HistoryJob, HistoryPart
 from realtime_stream.runtime.lookback import DELIVERED
+from realtime_stream.runtime.news import may_be_news, same
 from realtime_stream.runtime.stretch import (
     CLOCKS_DIFFER_NS,
     MINUTE_NS,
     NOT_IN_TIME,
-    UPDATED_AFTER_NS,
     BackfillSettings,
     HistoryMemory,
     Missing,
@@ -217,7 +217,9 @@ class Backfill:
             return self._as_first(bar)
         if known.source != "backfill":
             return bar
-        if _same(known, bar) or not self._may_be_news(bar, known, known.received_ns):
+        if same(known, bar) or not may_be_news(
+            bar, known, known.received_ns, self._settings.lag_ns
+        ):
             self._counts.superseded += 1
             return None
         return msgspec.structs.replace(bar, bar_kind="updated")
@@ -400,7 +402,7 @@ class Backfill:
         known = self._lookback.find(bar.symbol, "1m", DELIVERED, bar.timestamp_ns)
         if known is None and bar.timestamp_ns in stretch.known:  # so long ago that it is forgotten
             return
-        if known is not None and (_same(known, bar) or self._is_behind(known, bar, asked_ns)):
+        if known is not None and (same(known, bar) or self._is_behind(known, bar, asked_ns)):
             return
         if not self._outlet.accepts(bar) or self._outlet.is_over():
             return
@@ -421,30 +423,10 @@ class Backfill:
     def _is_behind(self, known: Bar, past: Bar, asked_ns: int) -> bool:
         """Whether what is known of a minute is to be kept against what history says now."""
         if known.source == "stream":
-            return self._may_be_news(known, past, asked_ns)
+            return may_be_news(known, past, asked_ns, self._settings.lag_ns)
         # What history knows may be older than what it has said before.
         heard_ns = asked_ns - self._settings.lag_ns
         return known.volume > past.volume and heard_ns < self._answered_ns
-
-    def _may_be_news(self, live: Bar, past: Bar, asked_ns: int) -> bool:
-        """Whether a bar of the feed may say more than what history said, asked at this time.
-
-        History may have known what it knows a while later, or what it knew a while before. Nothing
-        is lost by taking what may be: whatever the feed says after it comes as well, or
-        the connection is lost first, and history is asked again.
-        """
-        end_ns = live.timestamp_ns + MINUTE_NS
-        # What was seen first of a minute may have been its update, and a regular bar that history
-        # had known a part of is delivered as one.
-        is_update = live.received_ns >= end_ns + UPDATED_AFTER_NS - CLOCKS_DIFFER_NS
-        is_changed = live.bar_kind == "updated"
-        may_be_unheard = live.received_ns > asked_ns - self._settings.lag_ns
-        if is_changed and is_update:
-            return may_be_unheard
-        may_be_part = end_ns > asked_ns - CLOCKS_DIFFER_NS  # not over yet for the exchange
-        return live.volume > past.volume and (
-            may_be_part or (may_be_unheard and (is_changed or is_update))
-        )
 
     def _is_late(self, bar: Bar) -> bool:
         newest = self._lookback.newest(bar.symbol, "1m", DELIVERED)
@@ -572,15 +554,3 @@ def _kind(channel: str) -> Literal["bars", "trades"]:
 
 def _symbol(stretch: Stretch) -> str:
     return stretch.symbol
-
-
-def _same(one: Bar, other: Bar) -> bool:
-    """Whether two bars say the same; their average prices may be rounded differently."""
-    return (one.open, one.high, one.low, one.close, one.volume, one.trade_count) == (
-        other.open,
-        other.high,
-        other.low,
-        other.close,
-        other.volume,
-        other.trade_count,
-    )
