@@ -174,14 +174,14 @@ class Validator:
 
     def _trade(self, trade: Trade) -> Verdict | None:
         """One expression for what nearly every trade is, and its id; all in one call."""
-        price, size = trade.price, trade.size
+        price, size, symbol, at_ns = trade.price, trade.size, trade.symbol, trade.timestamp_ns
         try:
             if (
                 LEAST <= price < PRICE_END
                 and LEAST <= size < SIZE_END
                 and price.__class__ is size.__class__ is Decimal
-                and trade.symbol in self._symbols
-                and trade.timestamp_ns - self._tolerance_ns <= (trade.received_ns or _NEVER)
+                and symbol in self._symbols
+                and at_ns - self._tolerance_ns <= (trade.received_ns or _NEVER)
             ):
                 self._exactly(price)
                 verdict = None
@@ -196,10 +196,11 @@ class Validator:
             return verdict
         seen = self._trades
         try:  # what take() does about nearly every trade, without the call
-            ids = seen.venues[trade.exchange][trade.symbol]
-            if trade_id not in ids.young and trade_id not in ids.old and seen.room > 1:
-                ids.young[trade_id] = trade.timestamp_ns
-                seen.room -= 1
+            ids = seen.venues[trade.exchange][symbol]
+            young, room = ids.young, seen.room
+            if trade_id not in young and trade_id not in ids.old and room > 1:
+                young[trade_id] = at_ns
+                seen.room = room - 1
                 return verdict
         except KeyError:  # the first trade of its symbol there
             pass
