@@ -44,7 +44,8 @@ class HistoryPage:
     """A part of an answer; each symbol's events come in the order of their times.
 
     Attributes:
-        bars: Bars of intervals that are over, with ``source="backfill"``.
+        bars: Bars, with ``source="backfill"``; one whose interval still runs may be left out or
+            come as it stands.
         trades: Trades that stand (not cancelled, corrected ones as corrected), with
             ``source="backfill"``.
     """

@@ -222,7 +222,9 @@ class Backfill:
         ):
             self._counts.superseded += 1
             return None
-        return msgspec.structs.replace(bar, bar_kind="updated")
+        # Whoever keeps both, keeps the one that is the newer by its time.
+        received_ns = max(bar.received_ns, known.received_ns)
+        return msgspec.structs.replace(bar, bar_kind="updated", received_ns=received_ns)
 
     def part(self, notice: HistoryPart) -> None:
         """A page has come: deliver what is new in it."""
@@ -244,6 +246,7 @@ class Backfill:
     def done(self, notice: HistoryDone) -> None:
         """A fetch has ended: its stretches are complete, or are asked for again."""
         now, again = self._clock.monotonic(), []
+        self._answering = None
         waiting = self._of_job.pop(notice.job, set())
         self._note_progress(notice)
         for stretch in sorted(waiting, key=_symbol):
@@ -436,7 +439,6 @@ class Backfill:
         if trade.timestamp_ns < stretch.start_ns:
             return
         stretch.fetched += 1
-        stretch.newest_ns = max(stretch.newest_ns, trade.timestamp_ns)
         name = (trade.exchange, trade.trade_id, trade.timestamp_ns)
         if trade.trade_id is not None and name in stretch.known:
             return
@@ -456,28 +458,33 @@ class Backfill:
     # --- ends ---
 
     def _complete(self, stretch: Stretch) -> None:
-        self._counts.filled += 1
-        self._end(stretch, filled=True)
-        self._tell(stretch, complete=True)
+        if self._end(stretch, filled=True):
+            self._counts.filled += 1
+            self._tell(stretch, complete=True)
 
     def _give_up(self, stretch: Stretch, reason: str) -> None:
+        if not self._end(stretch, filled=False):
+            return
         self._counts.failed += 1
-        self._end(stretch, filled=False)
         self._tell(stretch, complete=False, reason=reason)
         entry = GapEntry(stretch.channel, stretch.symbol, None)
         self._outlet.report_gap(Gap("history", stretch.lost_ns, stretch.end_ns, (entry,)))
 
-    def _end(self, stretch: Stretch, *, filled: bool) -> None:
+    def _end(self, stretch: Stretch, *, filled: bool) -> bool:
+        """Let go what waits, and be done; not if that took what was left of the run's time."""
         key = (stretch.channel, stretch.symbol)
         was_held = stretch.holding
         if was_held:
             self._let_go(stretch)
+        if self._outlet.is_over():
+            return False
         self._stretches.pop(key, None)
         self._forget_job(stretch)
         if was_held:
             self._series.close_gap(*key, stretch.end_ns, filled=filled)
         if filled:  # also what was given up while it was open before
             self._series.gap_filled(*key, stretch.lost_ns, stretch.end_ns)
+        return True
 
     def _stop_holding(self, stretch: Stretch) -> None:
         """Nothing waits for this stretch any more; what history brings still comes."""

@@ -164,7 +164,7 @@ class HistoryDesk:
         return ready
 
     def part(self, notice: HistoryPart) -> None:
-        """A page has come; after the end of a run's time it waits for the next run to ask anew."""
+        """A page has come; after the end of a run's time it is dropped: the next run asks anew."""
         if self._outlet.is_over():
             notice.taken()
             return

@@ -60,7 +60,7 @@ class HistoryPart:
     Attributes:
         job: What it answers.
         page: What it brings.
-        asked_ns: Data time at which the fetch began: it says what was known then, or later.
+        asked_ns: Data time at which the fetch began.
         taken: Called when it has been dealt with.
     """
 

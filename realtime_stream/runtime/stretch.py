@@ -120,7 +120,7 @@ class Stretch:
         holding: Whether they do.
         give_up_at: When it is given up, monotonic seconds.
         job: The fetch whose end decides.
-        newest_ns: Start of the newest event that history has had; a minute before the stretch at
+        newest_ns: Start of the newest bar that history has had; a minute before the stretch at
             first, as nothing older is wanted.
         fetched: How many events it has had.
         delivered: How many of them were news.

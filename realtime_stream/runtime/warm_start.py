@@ -64,6 +64,9 @@ class WarmStartOutlet(Protocol):
     def tell(self, event: object) -> None:
         """Call the listeners of this kind of event."""
 
+    def is_over(self) -> bool:
+        """Whether the run's time is up, so that nothing is delivered any more."""
+
 
 @dataclass(slots=True, eq=False)
 class _WarmUp:
@@ -373,6 +376,8 @@ class WarmStart:
                 "look_back",
             )
         )
+        if self._outlet.is_over():  # what did not come is for the next run
+            self._warmed.discard(warm_up.key)
 
     def _look_back(self, registration: Registration, bar: Bar, *, is_late: bool) -> None:
         spec = registration.series

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import bisect
+import itertools
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import msgspec
+from msgspec import structs
 
 from realtime_stream.simulator.rollup import MINUTE, Fields, roll_up
 from realtime_stream.simulator.wire import SECOND
@@ -39,6 +41,7 @@ class TradeRow(msgspec.Struct, frozen=True, gc=False):
         mark: What a later message has said about it.
         told_ns: Data time at which it was published, which may be later.
         marked_ns: Data time at which the mark was.
+        before: The mark before that.
         packed: The message, in msgpack.
     """
 
@@ -50,11 +53,18 @@ class TradeRow(msgspec.Struct, frozen=True, gc=False):
     told_ns: int
     marked_ns: int
     packed: bytes
+    before: Mark | None = None
 
     @property
     def key(self) -> TradeKey:
         """Its place among the trades of its symbol."""
         return self.t_ns, self.exchange, self.trade_id, self.revision
+
+    def known_at(self, known_ns: int) -> TradeRow | None:
+        """As it was known then, if it was."""
+        if self.told_ns > known_ns:
+            return None
+        return self if self.marked_ns <= known_ns else structs.replace(self, mark=self.before)
 
     def fields(self) -> Fields:
         """Keys and values of the wire, without type and symbol; ``t`` in nanoseconds."""
@@ -145,19 +155,17 @@ class Tape:
         low = bisect.bisect_left(self._trades, begin, key=_key)
         high = max(bisect.bisect_left(self._trades, past, key=_key), low)
         if known_ns is not None and known_ns < self._newest_ns:
-            rows = [
-                row if row.marked_ns <= known_ns else msgspec.structs.replace(row, mark=None)
-                for row in self._trades[low:high]
-                if row.told_ns <= known_ns
-            ]
-            low, high = 0, len(rows)
-        else:
-            rows = self._trades
+            places = range(low, high)
+            rows = (
+                self._trades[at].known_at(known_ns) for at in (places[::-1] if newest else places)
+            )
+            known = list(itertools.islice((row for row in rows if row is not None), most))
+            return known[::-1] if newest else known
         if most is not None and newest:
             low = max(low, high - most)
         elif most is not None:
             high = min(high, low + most)
-        return rows[low:high]
+        return self._trades[low:high]
 
     def bars(self, timeframe: Timeframe, begin_ns: int, end_ns: int, known_ns: int) -> list[Fields]:
         """Bars whose start lies from ``begin_ns`` to ``end_ns``, both included, oldest first.
@@ -258,7 +266,7 @@ class Tape:
             return None
         index = bisect.bisect_left(self._trades, (t_ns, exchange, number + 1, 0), key=_key) - 1
         row = self._trades[index]
-        self._trades[index] = msgspec.structs.replace(row, mark=mark, marked_ns=told_ns)
+        self._trades[index] = structs.replace(row, mark=mark, marked_ns=told_ns, before=row.mark)
         self._newest_ns = max(self._newest_ns, told_ns)
         return t_ns
 

@@ -548,22 +548,6 @@ def test_those_that_share_a_request_are_asked_for_when_the_first_needs_it() -> N
     assert bed.jobs[1].not_before == bed.clock.monotonic() + 1
 
 
-def test_nor_is_the_update_of_the_minute_before_the_first_that_came_live() -> None:
-    bed = Bed(replace(SETTINGS, lag_ns=60 * SECOND))
-    bed.advance(130)
-    bed.live(minute(0), minute(1))
-    bed.lose()
-    bed.advance(107)
-    bed.whole()  # at 14:18:57; the update of minute 2 was sent at 14:18:30
-    asked_ns = bed.clock.utc_now_ns()
-    bed.advance(4)
-    bed.live(minute(3))
-    bed.page(bed.jobs[0], past(0), past(1), past(2), asked_ns=asked_ns)
-    bed.done(bed.jobs[0], asked_ns=asked_ns)
-    assert bed.reports == []
-    assert bed.jobs[1].not_before == 276  # 14:18:30, clocks that differ by 5 s, 1 s, the lag
-
-
 def test_the_last_update_before_the_connection_was_whole_comes_from_history() -> None:
     """History has had the bar itself for long, and may not have the update yet."""
     bed = Bed()
@@ -584,6 +568,22 @@ def test_the_last_update_before_the_connection_was_whole_comes_from_history() ->
         ("regular", Decimal(10)),
         ("updated", Decimal(12)),
     ]
+
+
+def test_so_does_the_update_of_the_minute_before_the_first_that_came_live() -> None:
+    bed = Bed(replace(SETTINGS, lag_ns=60 * SECOND))
+    bed.advance(130)
+    bed.live(minute(0), minute(1))
+    bed.lose()
+    bed.advance(107)
+    bed.whole()  # at 14:18:57; the update of minute 2 was sent at 14:18:30
+    asked_ns = bed.clock.utc_now_ns()
+    bed.advance(4)
+    bed.live(minute(3))
+    bed.page(bed.jobs[0], past(0), past(1), past(2), asked_ns=asked_ns)
+    bed.done(bed.jobs[0], asked_ns=asked_ns)
+    assert bed.reports == []
+    assert bed.jobs[1].not_before == 276  # 14:18:30, clocks that differ by 5 s, 1 s, the lag
 
 
 def test_an_update_that_was_sent_when_the_connection_was_whole_is_not_waited_for() -> None:
@@ -849,11 +849,13 @@ def test_what_comes_when_the_time_of_a_run_is_up_is_asked_for_by_the_next() -> N
     bed.done(bed.jobs[0])
     bed.page(bed.jobs[1], trade(160, 1))
     bed.done(bed.jobs[1])
+    assert len(bed.jobs) == 2
     assert (bed.taken, bed.minutes(), bed.trades, bed.reports) == (2, [0, 1], [], [])
     bed.restart()
     bed.over = False
     bed.advance(10)
     bed.whole()
+    assert bed.jobs[2].request.start_ns == bed.jobs[0].request.start_ns
     bed.answer(bed.jobs[2], past(2), past(3))
     bed.answer(bed.jobs[3], trade(160, 1))
     assert bed.minutes() == [0, 1, 2, 3]
@@ -872,6 +874,58 @@ def test_a_callback_that_uses_the_time_up_leaves_the_rest_of_a_page_to_the_next_
     bed.whole()
     bed.answer(bed.jobs[-1], past(2), past(3))
     assert bed.minutes() == [0, 1, 2, 3]
+
+
+def test_bars_that_waited_when_the_time_was_used_up_come_in_the_next_run() -> None:
+    bed = Bed(replace(SETTINGS, hold=600.0, deadline=600.0))
+    job = lost_and_back(bed)
+    bed.advance(170)
+    bed.live(minute(4), minute(5))
+    bed.registry.add("bars", lambda bar: setattr(bed, "over", bar.source == "stream"), ["AAPL"])
+    with pytest.MonkeyPatch.context() as patch:
+        deliver = bed.deliver_live
+        patch.setattr(bed, "deliver_live", lambda *bars: None if bed.over else deliver(*bars))
+        bed.answer(job, *EVERYTHING)
+    assert bed.minutes() == [0, 1, 2, 3, 4]
+    assert bed.reports == []
+    bed.over = False
+    bed.restart()
+    bed.whole()
+    bed.answer(bed.jobs[-1], *(past(n) for n in range(6)))
+    assert bed.minutes() == [0, 1, 2, 3, 4, 5]
+    assert bed.reports[0].complete
+
+
+def test_of_several_pages_one_is_no_older_than_the_other() -> None:
+    """What the first says is no reason to doubt the second."""
+    bed = Bed()
+    bed.advance(150)
+    bed.live(minute(0), minute(1))
+    bed.lose()
+    bed.advance(92)
+    bed.whole()
+    bed.answer(bed.jobs[0], past(0), past(1), past(2, "12", volume=Decimal(120)))
+    bed.advance(60)
+    job = bed.jobs[1]
+    bed.page(job, past(3))
+    bed.page(job, past(2))  # after a cancel
+    assert (bed.seen[-1].bar_kind, bed.seen[-1].close) == ("updated", Decimal(10))
+
+
+def test_what_is_delivered_last_is_what_a_store_keeps() -> None:
+    bed = Bed()
+    bed.advance(150)
+    bed.live(minute(0), minute(1), minute(2))
+    bed.lose()
+    bed.advance(125)
+    bed.whole()
+    asked_ns = bed.clock.utc_now_ns()
+    bed.answer(bed.jobs[0], *EVERYTHING[:3], past(2, "11", volume=Decimal(110)), past(3))
+    update = minute(3, "12", bar_kind="updated", received_ns=asked_ns - 4 * SECOND)
+    bed.advance(5)
+    bed.answer(bed.jobs[1])
+    bed.live(update)
+    assert (bed.seen[-1].close, bed.seen[-1].received_ns) == (Decimal(12), asked_ns)
 
 
 def test_a_listener_that_uses_the_time_up_leaves_its_bar_to_the_next_run() -> None:

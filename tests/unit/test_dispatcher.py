@@ -13,11 +13,11 @@ from realtime_stream.market.calendar import AlwaysOpen
 from realtime_stream.market.channels import CHANNELS, Subscription
 from realtime_stream.market.models import Bar, MarketEvent, Trade
 from realtime_stream.market.validation import ValidationPolicy
-from realtime_stream.ports import ErrorEvent, Gap, HistoryRequest
+from realtime_stream.ports import ErrorEvent, Gap, HistoryPage, HistoryRequest
 from realtime_stream.resilience.circuit_breaker import ConnectionCircuitBreaker
 from realtime_stream.runtime.data_path import DataPath
 from realtime_stream.runtime.guard import CallbackGuard
-from realtime_stream.runtime.history_worker import HistoryDone, HistoryJob
+from realtime_stream.runtime.history_worker import HistoryDone, HistoryJob, HistoryPart
 from realtime_stream.runtime.inbox import EventsDropped, Inbox, LostEvents
 from realtime_stream.runtime.lag import LagMeter
 from realtime_stream.runtime.log import EventLog
@@ -214,6 +214,26 @@ def test_after_an_exit_what_was_lost_is_filled_by_the_next_run() -> None:
     assert setup.exits
     assert list(setup.memory.history.stretches) == [("trades", "AAPL")]
     assert list(setup.memory.series.open_gaps()) == [("trades", "AAPL")]
+
+
+def test_what_history_brings_when_the_time_is_up_is_left_to_the_next_run() -> None:
+    setup, taken = Setup(feed="iex", backfill=("trades",)), list[int]()
+    setup.registry.add("trades", leave, ["AAPL"])
+    setup.inbox.put(SessionLost(5, frozenset({AAPL}), None))
+    setup.dispatcher.deliver_waiting()
+    (stretch,) = setup.memory.history.stretches.values()
+    stretch.whole(20)
+    job = HistoryJob(HistoryRequest("trades", ("AAPL",), 0, 20), begins={stretch: 0})
+    setup.clock.advance(60)
+    setup.dispatcher.drain_until(setup.clock.monotonic())
+    page = HistoryPage(trades=(trade(1),))
+    setup.inbox.put(HistoryPart(job, page, 60 * SECOND, lambda: taken.append(1)))
+    setup.inbox.put(HistoryDone(job, 60 * SECOND))
+    setup.run()
+    assert taken == [1]
+    assert setup.exits == []
+    assert list(setup.memory.history.stretches.values()) == [stretch]
+    assert (stretch.fetched, stretch.fetches) == (0, 0)
 
 
 @pytest.mark.parametrize("seed", range(10))

@@ -4,6 +4,7 @@ import threading
 from decimal import Decimal as Dec
 
 import pytest
+from msgspec.structs import replace
 
 from realtime_stream.clock import FakeClock
 from realtime_stream.market.models import Bar, MarketEvent, Trade
@@ -104,6 +105,17 @@ def test_dropped_bars_are_announced_once_with_what_they_add_up_to() -> None:
     inbox.put_frame(bars(6, 7, 8), 0)  # what was told is not told again
     again = [item for item in take_all(inbox) if isinstance(item, EventsDropped)]
     assert [loss.count for loss in again[0].losses.values()] == [2]
+
+
+def test_dropped_events_are_announced_with_when_they_were_received() -> None:
+    inbox = Inbox(2, FakeClock())
+    received = [
+        replace(bar, received_ns=at) for bar, at in zip(bars(1, 2, 3), (9, 7, 8), strict=True)
+    ]
+    inbox.put_frame(received, 0)
+    (announced,) = [item for item in take_all(inbox) if isinstance(item, EventsDropped)]
+    (lost,) = announced.losses.values()
+    assert (lost.received_ns, lost.received_until_ns) == (9, 7)
 
 
 @pytest.mark.parametrize("taken", [0, 1, 3])

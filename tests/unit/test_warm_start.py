@@ -173,6 +173,45 @@ def test_the_newest_bar_may_not_be_in_history_yet() -> None:
     assert bed.reports[0].complete
 
 
+def test_a_clock_that_is_ahead_does_not_cut_the_newest_bar_off() -> None:
+    """By five seconds: the exchange sent minute 14 when it was 14:30:05 here."""
+    bed = Bed(at=905)
+    bed.whole()
+    got = bed.register(3)
+    bed.answer(bed.jobs[0], past(12), past(13))
+    assert got == []
+    assert bed.jobs[1].not_before == bed.clock.monotonic() + 1
+    bed.advance(5)
+    bed.answer(bed.jobs[-1], past(12), past(13), past(14))
+    assert bed.minutes(got) == [12, 13, 14]
+
+
+def test_what_was_not_over_when_history_was_asked_is_left_out() -> None:
+    bed = Bed(at=890)
+    bed.whole()
+    got = bed.register(3)
+    bed.advance(20)
+    bed.page(bed.jobs[0], past(12), past(13), past(14), asked_ns=START + 890 * SECOND)
+    bed.done(bed.jobs[0])
+    assert bed.minutes(got) == [12, 13]
+
+
+def test_look_back_that_the_end_of_a_run_cut_off_comes_in_the_next(bed: Bed) -> None:
+    got: list[Bar] = []
+
+    def use_the_time_up(bar: Bar) -> None:
+        got.append(bar)
+        bed.over = True
+
+    bed.registry.add("bars", use_the_time_up, ["AAPL"], history=3)
+    bed.follow()
+    bed.answer(bed.jobs[0], past(13), past(14))
+    bed.restart()
+    bed.over = False
+    bed.whole()
+    assert len(bed.jobs) == 2
+
+
 def test_an_interval_that_is_not_over_is_left_out(bed: Bed) -> None:
     got = bed.register(timedelta(minutes=10))
     bed.answer(bed.jobs[0], past(14), past(15))

@@ -298,6 +298,11 @@ def test_history_that_lags_does_not_know_of_a_correction_either(
     assert known() == [(1, None)]
     simulator.faults.history_lag(0)
     assert known() == [(1, "incorrect"), (2, "corrected")]
+    cancel = {"T": "x", "S": "AAPL", "i": 2, "x": "V", "p": 2.0, "s": 1, "a": "C"}
+    simulator.history.add([(T0 + 80 * SECOND, {**cancel, "t": T0 + 80 * SECOND})])
+    assert known() == [(1, "incorrect"), (2, "canceled")]
+    simulator.faults.history_lag(10)
+    assert known() == [(1, "incorrect"), (2, "corrected")]
 
 
 def test_history_that_lags(simulator: AlpacaSimulator) -> None:
