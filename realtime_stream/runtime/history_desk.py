@@ -107,6 +107,9 @@ class HistoryDesk:
         self.deadline = math.inf
 
     def _note_deadline(self) -> None:
+        if self._outlet.is_over():  # what is open is for the next run
+            self.deadline = math.inf
+            return
         self._pen.start_over()
         warm = math.inf if self._warm_start is None else self._warm_start.deadline
         self.deadline = min(self._backfill.deadline, warm, self._pen.soonest)
@@ -184,10 +187,11 @@ class HistoryDesk:
         self._note_deadline()
 
     def expire(self, now: float) -> None:
-        """Let go what has waited long enough."""
-        self._backfill.expire(now)
-        if self._warm_start is not None:
-            self._warm_start.expire(now)
+        """Let go what has waited long enough; see :meth:`part`."""
+        if not self._outlet.is_over():
+            self._backfill.expire(now)
+            if self._warm_start is not None:
+                self._warm_start.expire(now)
         self._note_deadline()
 
     def finish(self) -> None:

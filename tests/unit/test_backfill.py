@@ -862,6 +862,16 @@ def test_what_comes_when_the_time_of_a_run_is_up_is_asked_for_by_the_next() -> N
     assert len(bed.trades) == 1
 
 
+def test_nothing_is_due_any_more_when_the_time_of_a_run_is_up() -> None:
+    """What is overdue stays so: dispatch would look at it again and again."""
+    bed = Bed()
+    lost_and_back(bed)
+    bed.over = True
+    bed.advance(121)
+    assert bed.desk.deadline == math.inf
+    assert (bed.reports, bed.desk.info().pending) == ([], 1)
+
+
 def test_a_callback_that_uses_the_time_up_leaves_the_rest_of_a_page_to_the_next_run() -> None:
     bed = Bed()
     job = lost_and_back(bed)
