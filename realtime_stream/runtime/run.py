@@ -137,6 +137,7 @@ class Run:
         self.started = False
         self._dispatching = threading.Event()
         self._begun: dict[threading.Thread, threading.Event] = {}
+        self._ended: dict[threading.Thread, threading.Event] = {}
         self._entered: list[threading.Thread] = []  # threads whose start() was called
         self._abandoned = False
         self.started_at = clock.monotonic()
@@ -264,6 +265,8 @@ class Run:
         """Wait for the threads; tell whether they have ended."""
         deadline = time.monotonic() + timeout
         for thread in self._threads:
+            if self._is_running(thread):
+                self._ended[thread].wait(max(deadline - time.monotonic(), 0.0))
             if thread.is_alive():
                 thread.join(max(deadline - time.monotonic(), 0.0))
         recorder = self._around.recorder
@@ -272,7 +275,9 @@ class Run:
             self.storage.join(self._around.clock.monotonic() + remaining)
             if recorder is not None:
                 recorder.join(max(deadline - time.monotonic(), 0.0))
-        return not self.writers() and not any(thread.is_alive() for thread in self._threads)
+        return not self.writers() and not any(
+            thread.is_alive() or self._is_running(thread) for thread in self._threads
+        )
 
     def in_dispatch_thread(self) -> bool:
         """Whether the caller is a callback of this run."""
@@ -280,7 +285,9 @@ class Run:
 
     def threads(self) -> tuple[str, ...]:
         """Names of this run's threads that are alive, and of those its provider left behind."""
-        own = tuple(thread.name for thread in self._threads if thread.is_alive())
+        own = tuple(
+            thread.name for thread in self._threads if thread.is_alive() or self._is_running(thread)
+        )
         return own + self.writers() + self.provider.lingering_threads()
 
     def writers(self) -> tuple[str, ...]:
@@ -288,17 +295,29 @@ class Run:
         recorder = self._around.recorder
         return self.storage.threads() + (() if recorder is None else recorder.threads())
 
+    def _is_running(self, thread: threading.Thread) -> bool:
+        """Whether a thread of this process has begun and not come to its end.
+
+        ``is_alive()`` may deny it: a ``join()`` that Ctrl-C interrupts marks a thread that runs as
+        ended (CPython 3.11).
+        """
+        begun, ended = self._begun[thread].is_set(), self._ended[thread].is_set()
+        return begun and not ended and self._around.home.is_here()
+
     def _thread(self, role: str, target: Callable[[], None]) -> threading.Thread:
-        begun = threading.Event()
+        begun, ended = threading.Event(), threading.Event()
 
         def body() -> None:
             begun.set()
-            if role == "dispatch" or not self._abandoned:  # dispatch has an end to announce
-                target()
+            try:
+                if role == "dispatch" or not self._abandoned:  # dispatch has an end to announce
+                    target()
+            finally:
+                ended.set()
 
         name = f"realtime-stream/{self._around.name}/{role}"
         thread = threading.Thread(target=body, name=name, daemon=True)
-        self._begun[thread] = begun
+        self._begun[thread], self._ended[thread] = begun, ended
         return thread
 
     def _io(self) -> None:

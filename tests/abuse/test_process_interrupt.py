@@ -91,6 +91,46 @@ def test_ctrl_c_in_stop_leaves_the_threads_ending(simulator: AlpacaSimulator) ->
         assert running.ends() < PROMPT
 
 
+INTERRUPTED_JOIN = """
+class Stuck:
+    def __init__(self):
+        self.release = threading.Event()
+    def fetch(self, request, credentials):
+        entered.set()
+        self.release.wait()
+        return iter(())
+    def close(self):
+        pass
+
+stuck = Stuck()
+manager = RealTimeStreamManager(StreamConfig(backfill=("bars",)), history=lambda: stuck)
+manager.on_bar(print, "AAPL", history=1)
+manager.start()
+entered.wait()
+(fetching,) = [each for each in threading.enumerate() if each.name.endswith("/backfill")]
+try:
+    threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
+    fetching.join()
+except KeyboardInterrupt:
+    say("interrupted")
+try:
+    manager.stop(timeout=0.5)
+except StopTimeoutError as exc:
+    say(exc)
+stuck.release.set()
+manager.stop()
+say(ours())
+"""
+
+
+def test_a_join_that_ctrl_c_cut_short_does_not_hide_a_thread(simulator: AlpacaSimulator) -> None:
+    with program(INTERRUPTED_JOIN, simulator) as running:
+        running.hears("interrupted")
+        running.hears("not stopped within 0.5 s: still alive: realtime-stream/stocks-2/backfill")
+        running.hears("[]")
+        assert running.ends() < PROMPT
+
+
 AT_ANY_MOMENT = """
 def interrupt(call, delay):
     timer = threading.Timer(delay, os.kill, (os.getpid(), signal.SIGINT))
