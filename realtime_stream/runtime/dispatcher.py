@@ -311,16 +311,16 @@ class Dispatcher:
                 if gap is not None:
                     self._report_gap(gap)
             known[symbol] = event
-            if is_built:
-                pending[symbol].append(event)
-            elif channel in _CHANGES:
-                series.on_change(cast("TradeCorrection | TradeCancel", event))
             if routes.stale:
                 self._follow_registry(None)
                 routes = self._registry.routes
                 by_symbol = routes.by_symbol
                 symbols = by_symbol.get(channel)
                 is_built = is_trade and series.builds_of_trades
+            if is_built:
+                pending[symbol].append(event)
+            elif channel in _CHANGES:
+                series.on_change(cast("TradeCorrection | TradeCancel", event))
             if symbols is not None:
                 found = symbols.get(symbol)
                 guard.deliver(routes.of(event) if found is None else found, event)

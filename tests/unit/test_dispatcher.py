@@ -11,9 +11,22 @@ from realtime_stream.clock import FakeClock
 from realtime_stream.config import StreamConfig
 from realtime_stream.market.calendar import AlwaysOpen
 from realtime_stream.market.channels import CHANNELS, Subscription
-from realtime_stream.market.models import Bar, MarketEvent, Trade
+from realtime_stream.market.models import (
+    Bar,
+    MarketEvent,
+    Quote,
+    Trade,
+    TradeCancel,
+    TradeCorrection,
+)
 from realtime_stream.market.validation import ValidationPolicy
-from realtime_stream.ports import ErrorEvent, Gap, HistoryPage, HistoryRequest
+from realtime_stream.ports import (
+    ErrorEvent,
+    Gap,
+    HistoryPage,
+    HistoryRequest,
+    RejectedEvent,
+)
 from realtime_stream.resilience.circuit_breaker import ConnectionCircuitBreaker
 from realtime_stream.runtime.data_path import DataPath
 from realtime_stream.runtime.guard import CallbackGuard
@@ -25,6 +38,7 @@ from realtime_stream.runtime.notices import SessionLost, SupervisorEnded
 from realtime_stream.runtime.queues import EventQueues
 from realtime_stream.runtime.registry import Registry
 from realtime_stream.runtime.run import Surroundings
+from realtime_stream.runtime.series_spec import SeriesSpec
 from realtime_stream.runtime.states import StateBoard
 
 if TYPE_CHECKING:
@@ -149,6 +163,153 @@ def test_an_exit_in_a_gap_listener_loses_no_event() -> None:
     setup.run()
     assert setup.exits
     assert setup.dispatcher.delivered["trades"] + setup.dispatcher.undelivered == 2
+
+
+def numbered(number: int, at_ns: int = 1) -> Trade:
+    return replace(trade(at_ns), trade_id=number, exchange="V")
+
+
+def test_what_an_exit_cut_off_may_come_again() -> None:
+    setup, seen = Setup(), list[MarketEvent]()
+
+    def leave_at_the_second(event: MarketEvent) -> None:
+        seen.append(event)
+        if len(seen) == 2:
+            raise SystemExit
+
+    first, second, third = numbered(1), numbered(2), numbered(3)
+    registered = setup.registry.add("trades", leave_at_the_second, ["AAPL"])
+    setup.inbox.put_frame([first, second, second, third], 0)
+    setup.run()
+    assert seen == [first, second]
+    assert (setup.dispatcher.delivered["trades"], setup.dispatcher.undelivered) == (2, 2)
+    registered.removed = True
+    again = [setup.dispatcher.deliver_trade(t, meets_live=True) for t in (first, second, third)]
+    assert again == [False, False, True]
+
+
+def test_a_trade_that_was_to_be_flagged_when_the_end_came_may_come_again() -> None:
+    setup = Setup(validation=ValidationPolicy(from_the_future="flag"))
+    registered = setup.registry.add("rejected", leave, ())
+    early = replace(numbered(1, 60 * SECOND), received_ns=SECOND)
+    setup.inbox.put_frame([early], 0)
+    setup.run()
+    assert (setup.dispatcher.delivered["trades"], setup.dispatcher.undelivered) == (0, 1)
+    assert len(setup.exits) == 1
+    registered.removed = True
+    assert not setup.memory.validator.knows(early)
+
+
+def test_each_of_the_trades_of_a_frame_gets_its_own_verdict() -> None:
+    setup, seen, rejected = Setup(), list[MarketEvent](), list[RejectedEvent]()
+    setup.registry.add("trades", seen.append, ["AAPL"])
+    setup.registry.add("rejected", rejected.append, ())
+    wrong = replace(numbered(4), price=Decimal(-1))
+    quote = Quote(
+        symbol="AAPL",
+        timestamp_ns=1,
+        received_ns=1,
+        bid_price=Decimal(1),
+        bid_size=Decimal(1),
+        ask_price=Decimal(2),
+        ask_size=Decimal(1),
+    )
+    setup.inbox.put_frame([numbered(1), quote, wrong, numbered(1), quote, numbered(2)], 0)
+    setup.run()
+    assert seen == [numbered(1), numbered(2)]
+    assert [(each.event, each.rule) for each in rejected] == [
+        (wrong, "not_positive"),
+        (numbered(1), "duplicate"),
+    ]
+    assert setup.dispatcher.invalid == 2
+    assert setup.dispatcher.delivered["quotes"] == 2
+
+
+def test_a_trade_whose_callback_ends_it_all_is_in_its_bar() -> None:
+    setup = Setup()
+    setup.registry.add("trades", leave, ["AAPL"])
+    spec = SeriesSpec("1s", "trades")
+    setup.registry.add("bars", leave, ["AAPL"], series=spec)
+    setup.inbox.put_frame([trade(1), trade(2)], 0)
+    setup.run()
+    ((_, built),) = setup.memory.series.advance(60 * SECOND)
+    assert built.trade_count == 1
+
+
+def test_a_correction_in_the_frame_of_its_trade_comes_after_it() -> None:
+    setup = Setup()
+    spec = SeriesSpec("1s", "trades")
+    setup.registry.add("bars", leave, ["AAPL"], series=spec)
+    correction = TradeCorrection(
+        symbol="AAPL",
+        timestamp_ns=1,
+        received_ns=1,
+        exchange="V",
+        original_id=1,
+        original_price=Decimal(1),
+        original_size=Decimal(1),
+        corrected_id=9,
+        corrected_price=Decimal(5),
+        corrected_size=Decimal(1),
+    )
+    cancel = TradeCancel(
+        symbol="AAPL",
+        timestamp_ns=1,
+        received_ns=1,
+        exchange="V",
+        trade_id=2,
+        price=Decimal(1),
+        size=Decimal(1),
+        action="C",
+    )
+    setup.inbox.put_frame([numbered(1), correction, numbered(2), cancel, numbered(3)], 0)
+    setup.dispatcher.deliver_waiting()
+    ((_, built),) = setup.memory.series.advance(60 * SECOND)
+    assert (built.open, built.high, built.trade_count) == (Decimal(1), Decimal(5), 2)
+    assert setup.memory.series.info().corrected == 2
+
+
+def test_who_comes_in_the_midst_of_a_frame_gets_what_comes_after() -> None:
+    setup = Setup()
+    spec = SeriesSpec("1s", "trades")
+
+    def build(event: MarketEvent) -> None:
+        if event == numbered(2):
+            setup.registry.add("bars", leave, ["AAPL"], series=spec)
+
+    setup.registry.add("trades", build, ["AAPL"])
+    setup.inbox.put_frame([numbered(1), numbered(2), numbered(3), numbered(4)], 0)
+    setup.dispatcher.deliver_waiting()
+    ((_, built),) = setup.memory.series.advance(60 * SECOND)
+    assert built.trade_count == 2
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_bars_of_trades_are_the_same_whether_we_had_fallen_behind_or_not(seed: int) -> None:
+    rng = random.Random(seed)  # noqa: S311  # lateness, not cryptography
+    now_ns = 1_790_000_040 * SECOND
+    at_once, one_by_one = Setup(), Setup()
+    built: list[list[MarketEvent]] = []
+    for setup in (at_once, one_by_one):
+        bars = list[MarketEvent]()
+        for timeframe in ("1s", "5s"):
+            spec = SeriesSpec(timeframe, "trades")
+            setup.registry.add("bars", bars.append, ["AAPL"], series=spec)
+        built.append(bars)
+        setup.inbox.put_frame([replace(trade(now_ns - 10**6), received_ns=now_ns)], 0)
+        setup.dispatcher.deliver_waiting()
+    for _ in range(40):
+        for _ in range(5):
+            now_ns += rng.randint(SECOND // 10, SECOND)
+            times = [now_ns - rng.randint(10**6, rng.choice((10**8, 9 * SECOND))) for _ in "abc"]
+            times.append(now_ns - 10**6)  # so that our clock's lead is always the same
+            frame = [replace(trade(at_ns), received_ns=now_ns) for at_ns in times]
+            at_once.inbox.put_frame(frame, 0)
+            one_by_one.inbox.put_frame(frame, 0)
+            one_by_one.dispatcher.deliver_waiting()
+        at_once.dispatcher.deliver_waiting()
+    assert len(built[0]) > 50
+    assert built[0] == built[1]
 
 
 def test_a_slow_look_at_the_lag_is_nobodys_fault() -> None:
