@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 _SYMBOLS: Final = ("AAPL", "MSFT", "SPY", "TSLA", "NVDA")
 _START: Final = datetime(2026, 3, 4, 14, 30, tzinfo=UTC)
+_SIZES: Final = (1, 10, 100)  # trades in a frame
 _BOUND: Final = 1.0  # what may be added, as a share of decoding and delivering
 _WIRE_LATENCY_NS: Final = 20_000_000
 
@@ -139,14 +140,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--trades", type=int, default=600, help="per symbol and minute")
     parser.add_argument("--turns", type=int, default=5)
     options = parser.parse_args(arguments)
+    frames = {size: _frames(options.minutes, options.trades, size) for size in _SIZES}
+    turns: dict[int, list[tuple[float, float]]] = {size: [] for size in _SIZES}
+    for _ in range(options.turns):  # of each size in turn, as a machine has its good minutes
+        for size in _SIZES:
+            both = _cost(frames[size], whole=False), _cost(frames[size], whole=True)
+            turns[size].append(both)
     missed = 0
     print("us per trade       plain   whole   added")
-    for size in (1, 10, 100):
-        frames = _frames(options.minutes, options.trades, size)
-        turns = [
-            (_cost(frames, whole=False), _cost(frames, whole=True)) for _ in range(options.turns)
-        ]
-        plain, whole = map(min, zip(*turns, strict=True))
+    for size in _SIZES:
+        plain, whole = map(min, zip(*turns[size], strict=True))
         added = whole / plain - 1
         missed += added > _BOUND
         print(f"{size:3} a frame       {plain:7.2f} {whole:7.2f} {added:7.0%}")

@@ -288,22 +288,26 @@ def test_who_comes_in_the_midst_of_a_frame_gets_what_comes_after() -> None:
 def test_bars_of_trades_are_the_same_whether_we_had_fallen_behind_or_not(seed: int) -> None:
     rng = random.Random(seed)  # noqa: S311  # lateness, not cryptography
     now_ns = 1_790_000_040 * SECOND
+    symbols = [f"A{letter}" for letter in "ABCDEFGHIJKLMNOPQRSTUVWXYZ"]
     at_once, one_by_one = Setup(), Setup()
     built: list[list[MarketEvent]] = []
     for setup in (at_once, one_by_one):
         bars = list[MarketEvent]()
         for timeframe in ("1s", "5s"):
             spec = SeriesSpec(timeframe, "trades")
-            setup.registry.add("bars", bars.append, ["AAPL"], series=spec)
+            setup.registry.add("bars", bars.append, symbols, series=spec)
         built.append(bars)
         setup.inbox.put_frame([replace(trade(now_ns - 10**6), received_ns=now_ns)], 0)
         setup.dispatcher.deliver_waiting()
     for _ in range(40):
         for _ in range(5):
             now_ns += rng.randint(SECOND // 10, SECOND)
-            times = [now_ns - rng.randint(10**6, rng.choice((10**8, 9 * SECOND))) for _ in "abc"]
+            times = [now_ns - rng.randint(10**6, rng.choice((10**8, 20 * SECOND))) for _ in "abc"]
             times.append(now_ns - 10**6)  # so that our clock's lead is always the same
-            frame = [replace(trade(at_ns), received_ns=now_ns) for at_ns in times]
+            frame = [
+                replace(trade(at_ns), symbol=rng.choice(symbols), received_ns=now_ns)
+                for at_ns in times
+            ]
             at_once.inbox.put_frame(frame, 0)
             one_by_one.inbox.put_frame(frame, 0)
             one_by_one.dispatcher.deliver_waiting()
