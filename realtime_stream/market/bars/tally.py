@@ -116,12 +116,16 @@ class Tally:
         """The trades by what they count for."""
         by_codes: dict[tuple[str | None, tuple[str, ...]], list[Trade]] = {}
         groups: dict[Eligibility, list[Trade]] = {}
+        group: list[Trade] = []
+        tape, conditions = None, None
         for trade in trades:
-            codes = (trade.tape, trade.conditions)
-            group = by_codes.get(codes)
-            if group is None:
-                rule = eligibility(*codes, self.daily)
-                group = by_codes[codes] = groups.setdefault(rule, [])
+            if trade.conditions is not conditions or trade.tape is not tape:  # as of the one before
+                tape, conditions = trade.tape, trade.conditions
+                found = by_codes.get((tape, conditions))
+                if found is None:
+                    rule = eligibility(tape, conditions, self.daily)
+                    found = by_codes[tape, conditions] = groups.setdefault(rule, [])
+                group = found
             group.append(trade)
         return groups.items()
 

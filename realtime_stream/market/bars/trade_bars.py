@@ -22,7 +22,7 @@ __all__ = ["TradeBars"]
 _MOST_TRADES: Final = 20_000
 # Trades are summed up in batches of this many, while they are in the processor's cache. At the
 # end of the interval it takes twice as long, and that is when the bars of all symbols are due.
-_BATCH: Final = 64
+_BATCH: Final = 128
 
 
 class TradeCell(Cell):
