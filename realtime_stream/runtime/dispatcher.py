@@ -262,9 +262,9 @@ class Dispatcher:
                 self.history.expire(now)
             if behind:
                 self._lagging()
-            self._guard.begin(self._clock.monotonic())
             self._ends = frame.events.ends if isinstance(frame.events, JoinedEvents) else []
             verdicts = self._screen.check_trades(events)
+            self._guard.begin(self._clock.monotonic())
             self._deliver_each(self._present, _in_turn(verdicts))
         finally:
             rest = self.in_hand
