@@ -117,14 +117,15 @@ class Tally:
         by_codes: dict[tuple[str | None, tuple[str, ...]], list[Trade]] = {}
         groups: dict[Eligibility, list[Trade]] = {}
         group: list[Trade] = []
-        tape, conditions = None, None
+        tape: str | None = None
+        conditions: object = groups  # of no trade
         for trade in trades:
             if trade.conditions is not conditions or trade.tape is not tape:  # as of the one before
-                tape, conditions = trade.tape, trade.conditions
-                found = by_codes.get((tape, conditions))
+                tape, conditions = codes = trade.tape, trade.conditions
+                found = by_codes.get(codes)
                 if found is None:
-                    rule = eligibility(tape, conditions, self.daily)
-                    found = by_codes[tape, conditions] = groups.setdefault(rule, [])
+                    rule = eligibility(*codes, self.daily)
+                    found = by_codes[codes] = groups.setdefault(rule, [])
                 group = found
             group.append(trade)
         return groups.items()
