@@ -33,8 +33,6 @@ if TYPE_CHECKING:
 
     from realtime_stream.config import Credentials
     from realtime_stream.market.channels import Subscription
-    from realtime_stream.market.models import MarketEvent
-    from realtime_stream.market.validation import Verdict
     from realtime_stream.ports import SessionListener
     from realtime_stream.resilience.failures import SessionEnd
 
@@ -93,11 +91,6 @@ def _nothing(_: object) -> None:
     """A callback."""
 
 
-def _unchecked(events: Sequence[MarketEvent]) -> dict[int, Verdict]:
-    """Nothing is wrong with any events."""
-    return {}
-
-
 def _run(*, whole: bool) -> Run:
     """A dispatcher with its surroundings; no thread is started."""
     keys = dict.fromkeys(("api_key", "secret_key"), "none")
@@ -109,7 +102,7 @@ def _run(*, whole: bool) -> Run:
     run = Run(around, around.new_memory(), _NoProvider())
     run.memory.series.want(around.registry.routes.series)
     if not whole:
-        run.path.screen.check_trades = _unchecked  # type: ignore[method-assign]  # only here
+        run.path.screen.checks = {}
     return run
 
 

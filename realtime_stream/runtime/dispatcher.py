@@ -35,10 +35,10 @@ from realtime_stream.runtime.overflow import Frame, JoinedEvents
 from realtime_stream.runtime.series import NEVER_NS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from realtime_stream.clock import Clock
-    from realtime_stream.market.models import Bar, Trade, TradeCancel, TradeCorrection
+    from realtime_stream.market.models import Bar, Trade
     from realtime_stream.market.validation import Validator, Verdict
     from realtime_stream.runtime.bar_desk import BarDesk
     from realtime_stream.runtime.exchange_clock import ExchangeClock
@@ -58,7 +58,6 @@ __all__ = ["Dispatcher", "Latest"]
 Latest = dict[str, dict[str, MarketEvent]]  # newest event per channel and symbol
 
 _BARS: Final = frozenset({"bars", "updated_bars", "daily_bars"})
-_CHANGES: Final = frozenset({"corrections", "cancels"})
 _SECOND_NS: Final = 10**9
 _MINUTE_NS: Final = 60 * _SECOND_NS
 _DELAYED_NS: Final = 600 * _SECOND_NS  # a feed's own delay is a quarter of an hour
@@ -251,59 +250,51 @@ class Dispatcher:
             return
         now = self._clock.monotonic()
         behind = self._lag.begin(frame.received, now)
-        events = list(frame.events)  # decodes
-        self._present = iter(events)
+        self._present = iter(frame.events)  # decodes
         if self.in_hand != frame.count:
             self._inbox.discount(frame.count - self.in_hand)
-        verdicts: Mapping[int, Verdict] | None = None
         try:
             self._follow_registry(None)
             if now >= self.history.deadline:
                 self.history.expire(now)
             if behind:
                 self._lagging()
-            self._ends = frame.events.ends if isinstance(frame.events, JoinedEvents) else []
-            verdicts = self._screen.check_trades(events)
             self._guard.begin(self._clock.monotonic())
-            self._deliver_each(self._present, _in_turn(verdicts))
+            self._ends = frame.events.ends if isinstance(frame.events, JoinedEvents) else []
+            self._deliver_each(self._present)
         finally:
-            rest = self.in_hand
-            self.undelivered += rest
+            self.undelivered += self.in_hand
             self._present = iter(())
-            if rest and verdicts is not None:
-                self._screen.not_delivered(events, verdicts, rest)
             self._lag.end()
-            if self._series.pending:  # it ends before its time
-                self._series.take_in()
 
-    def _deliver_each(  # noqa: C901, PLR0912  # a call costs more than a branch
-        self, events: Iterator[MarketEvent], check_trade: Callable[[object], Verdict | None] | None
-    ) -> None:
+    def _deliver_each(self, events: Iterator[MarketEvent]) -> None:  # noqa: C901, PLR0912  # a call costs more than a branch
         """The loop that runs once per event, and therefore is flat."""
         guard, queues, latest, delivered = self._guard, self._queues, self._latest, self.delivered
         gaps, missing, series = self._gaps, self._gaps.open, self._series
-        checks, pending, ahead_ns = self._screen.checks, series.pending, self._latency.ahead_ns
+        checks, ahead_ns = self._screen.checks, self._latency.ahead_ns
+        due_ns = series.due_ns + ahead_ns
         routes = self._registry.routes
         by_symbol = routes.by_symbol
-        event, lane, received_ns = None, "", None
+        event, lane = None, ""
         for event in events:
             channel, symbol = event.channel, event.symbol
             if channel is not lane:  # nearly always the same as that of the event before
                 lane, known, symbols = channel, latest[channel], by_symbol.get(channel)
-                is_trade, is_bar = channel == "trades", channel in _BARS
-                check = check_trade if is_trade else checks.get(channel)
-                is_built = is_trade and series.builds_of_trades
-            if event.received_ns is not received_ns:  # the first, or of the next of joined frames
-                if pending or event.received_ns >= series.due_ns + ahead_ns:
-                    self._before(event, self._between, received_ns, event.received_ns)
-                received_ns = event.received_ns
+                check, feed, is_bar = (
+                    checks.get(channel),
+                    series.feeds.get(channel),
+                    channel in _BARS,
+                )
+            if event.received_ns >= due_ns:
+                self._before(self._deliver_built, event.received_ns)
+                due_ns = series.due_ns + ahead_ns
             if check is not None:
                 verdict = check(event)
                 if verdict is not None and not self._judge(event, verdict):
                     continue
             if is_bar:
                 self._take_bar(cast("Bar", event))
-                received_ns = None  # it may have made something due
+                due_ns = series.due_ns + ahead_ns
                 continue
             delivered[channel] += 1  # first: whatever comes, it is in the accounts
             if missing:
@@ -311,16 +302,17 @@ class Dispatcher:
                 if gap is not None:
                     self._report_gap(gap)
             known[symbol] = event
+            if feed is not None:
+                takers = feed.get(symbol)
+                for take in series.takers(event) if takers is None else takers:
+                    take(event)
+                due_ns = series.due_ns + ahead_ns
             if routes.stale:
                 self._follow_registry(None)
                 routes = self._registry.routes
                 by_symbol = routes.by_symbol
                 symbols = by_symbol.get(channel)
-                is_built = is_trade and series.builds_of_trades
-            if is_built:
-                pending[symbol].append(event)
-            elif channel in _CHANGES:
-                series.on_change(cast("TradeCorrection | TradeCancel", event))
+                feed = series.feeds.get(channel)
             if symbols is not None:
                 found = symbols.get(symbol)
                 guard.deliver(routes.of(event) if found is None else found, event)
@@ -329,32 +321,22 @@ class Dispatcher:
             if self._deadline is not None and self._is_late():
                 break
         if event is not None:
-            self._frame_over(event, lane, ahead_ns)
-
-    def _between(self, before_ns: int | None, now_ns: int) -> None:
-        """What is due before events that were received now, after those that were before."""
-        if before_ns is not None:
-            self._series.take_in()
-            self._deliver_built(before_ns)
-        self._deliver_built(now_ns)
+            self._frame_over(event, lane, due_ns)
 
     def _take_bar(self, bar: Bar) -> None:
         """Deliver a bar, unless it has to wait; bars are few."""
-        self._series.take_in()
         self._note_frames_before(bar)
         admitted = self.history.admit(bar)
         if admitted is not None:
             self._desk.measure(bar, self._data_clock.utc_now_ns())
             self.deliver_live(admitted, bar)
 
-    def _frame_over(self, event: MarketEvent, lane: str, ahead_ns: int) -> None:
+    def _frame_over(self, event: MarketEvent, lane: str, due_ns: int) -> None:
         """What is done once a frame: its last event stands for all of them."""
         self._note_frames_before(event)
         self.last_event_ns = event.received_ns
         self._series.newest_ns = max(self._series.newest_ns, event.timestamp_ns)
-        if self._series.pending:
-            self._series.take_in()
-        if event.received_ns >= self._series.due_ns + ahead_ns:
+        if event.received_ns >= due_ns:
             self._deliver_built(event.received_ns)
         if lane in _BARS:
             self._latency.seen()
@@ -385,15 +367,15 @@ class Dispatcher:
             self.invalid += 1  # first: the listener may exit
             self._screen.judge(event, verdict)
         else:
-            self._before(event, self._screen.judge, event, verdict)
+            self._before(self._screen.judge, event, verdict)
         return not verdict.rejected
 
-    def _before(self, event: MarketEvent, step: Callable[..., object], *arguments: object) -> None:
+    def _before(self, step: Callable[..., object], *arguments: object) -> None:
         """Do what comes before an event is counted; if that is the end, it is undelivered."""
         try:
             step(*arguments)
         except CallbackExitError:
-            self._present = iter([event, *self._present])
+            self.undelivered += 1
             raise
 
     # --- what does not come the straight way ---
@@ -446,7 +428,9 @@ class Dispatcher:
             return False
         if meets_live:  # else its id would push out those of trades that come live
             self._screen.remember(trade)
-        self._series.on_trade(trade)
+        if "trades" in self._series.feeds:
+            for take in self._series.takers(trade):
+                take(trade)
         self._hand_out(trade, self._registry.routes.of(trade))
         return True
 
@@ -603,14 +587,6 @@ class Dispatcher:
     def _lagging(self) -> None:
         self._log.write(logging.WARNING, "realtime_feed_lagging")
         self.tell(ErrorEvent(StreamingError("events are delivered late"), "lag"))
-
-
-def _in_turn(verdicts: Mapping[int, Verdict]) -> Callable[[object], Verdict | None] | None:
-    """What tells the verdict on each trade, asked in their order; ``None`` if nothing is wrong."""
-    if not verdicts:
-        return None
-    places = itertools.count()
-    return lambda _: verdicts.get(next(places))
 
 
 def _is_final(event: object) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter, deque
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from realtime_stream.market.channels import ALL_SYMBOLS
 from realtime_stream.ports import RejectedEvent
@@ -12,7 +12,7 @@ from realtime_stream.resilience.failures import harmless
 from realtime_stream.runtime.log import Throttle
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable
 
     from realtime_stream.clock import Clock
     from realtime_stream.market.models import MarketEvent, Trade
@@ -30,7 +30,7 @@ class Screen:
     Thread safety: used by the dispatch thread; other threads only read the accounts.
 
     Attributes:
-        checks: Per channel, what finds fault with an event, for all but trades: see
+        checks: Per channel, what finds fault with an event: see
             :class:`~realtime_stream.market.validation.Validator`.
         findings: Rejected and flagged events, by rule and symbol. After 10,000 pairs, those of
             further ones are counted under ``*``.
@@ -64,26 +64,6 @@ class Screen:
         self.checks = self._validator.checks
         self.findings: Counter[tuple[str, str]] = Counter()
         self.kept: deque[RejectedEvent] = deque(maxlen=keep)
-
-    def check_trades(self, events: Sequence[MarketEvent]) -> dict[int, Verdict]:
-        """Look at the trades among events that came together, before any is delivered.
-
-        Returns:
-            What is wrong, by the trade's place among the trades.
-        """
-        trades = _trades_of(events)
-        return self._validator.check_trades(trades) if trades else {}
-
-    def not_delivered(
-        self, events: Sequence[MarketEvent], found: Mapping[int, Verdict], rest: int
-    ) -> None:
-        """Of the events that were looked at the last were not delivered: they may come again."""
-        trades = _trades_of(events)
-        first = len(_trades_of(events[: len(events) - rest]))
-        for place in range(first, len(trades)):
-            verdict = found.get(place)
-            if verdict is None or verdict.rule != "duplicate":
-                self._validator.unsee(trades[place])
 
     def judge(self, event: MarketEvent, verdict: Verdict) -> bool:
         """Enter a verdict into the accounts and report it; whether the event may be delivered."""
@@ -132,7 +112,3 @@ class Screen:
             suppressed=suppressed,
             **details,
         )
-
-
-def _trades_of(events: Sequence[MarketEvent]) -> list[Any]:
-    return [event for event in events if event.channel == "trades"]

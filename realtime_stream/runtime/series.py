@@ -5,24 +5,23 @@ from __future__ import annotations
 import heapq
 import itertools
 import sys
-from collections import defaultdict
 from dataclasses import dataclass
 from functools import partial
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
 from realtime_stream.market.bars import build_bars
 from realtime_stream.market.bars.tally import is_plausible
 from realtime_stream.market.channels import ALL_SYMBOLS
-from realtime_stream.market.models import TradeCancel
 from realtime_stream.market.timeframe import Intervals, parse_timeframe
 from realtime_stream.ports import BarsInfo
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from realtime_stream.market.bars import BarBuilder
     from realtime_stream.market.calendar import MarketCalendar
-    from realtime_stream.market.models import Bar, Trade, TradeCorrection
+    from realtime_stream.market.models import Bar, MarketEvent, TradeCorrection
     from realtime_stream.market.timeframe import Alignment
     from realtime_stream.runtime.series_spec import SeriesSpec
 
@@ -34,7 +33,12 @@ _MINUTE_NS: Final = 60 * 10**9
 # that is set ahead for a moment must make no bars.
 _FILL_AHEAD_NS: Final = 600 * 10**9
 _LOOK_AGAIN_NS: Final = 10**9
-_Takers: TypeAlias = "tuple[Callable[[Sequence[Trade]], None], ...]"
+_Takers: TypeAlias = "tuple[Callable[[Any], None], ...]"
+_TAKES: Final[dict[str, Callable[[BarBuilder], Callable[[Any], None]]]] = {
+    "trades": attrgetter("add"),
+    "corrections": lambda builder: partial(_correct, builder),
+    "cancels": attrgetter("cancel"),
+}
 
 
 class WantsSymbol(Protocol):
@@ -95,9 +99,8 @@ class SeriesBoard:
 
     Attributes:
         due_ns: When :meth:`advance` has something to do, nanoseconds of data time.
-        pending: Trades by symbol that :meth:`take_in` is to bring to the builders: all at once, as
-            a call for each costs as much as what is done in it.
-        builds_of_trades: Whether anything is built of trades.
+        feeds: What takes the events of a symbol, by channel, for trades and what changes them;
+            a symbol that is missing has to be asked for with :meth:`takers`.
     """
 
     def __init__(self, new_builder: BuilderFactory) -> None:
@@ -115,14 +118,11 @@ class SeriesBoard:
         self.lead_ns: Callable[[], int | None] = _unknown  # of our clock, set for each run
         self._open: dict[tuple[str, str], int] = {}  # gaps: start by channel and symbol
         self.due_ns = NEVER_NS
-        self.pending: defaultdict[str, list[Any]] = defaultdict(list)
-        self.builds_of_trades = False
-        self._takers: dict[str, _Takers] = {}  # of trades, by symbol; found at its first
+        self.feeds: dict[str, dict[str, _Takers]] = {}
         self._past = BarsInfo()  # of builders that are gone
 
     def want(self, wanted: Mapping[SeriesSpec, WantsSymbol]) -> None:
         """Replace what is wanted; builders that nobody wants any more are forgotten."""
-        self.take_in()  # what came before goes to those that were there
         self._wanted = dict(wanted)
         for symbols in self._slots.values():
             for symbol, slots in symbols.items():
@@ -140,8 +140,8 @@ class SeriesBoard:
                 for spec, wants in wanted.items()
             )
         }
-        self.builds_of_trades = any(spec.channel == "trades" for spec in wanted)
-        self._takers = {}
+        of_trades = any(spec.channel == "trades" for spec in wanted)
+        self.feeds = {channel: {} for channel in _TAKES} if of_trades else {}
 
     def _is_wanted(self, spec: SeriesSpec, symbol: str) -> bool:
         wants = self._wanted.get(spec)
@@ -161,41 +161,14 @@ class SeriesBoard:
                     is_all = symbol == ALL_SYMBOLS
                     self._watched[key] = at_ns if is_all else watched.get(key, at_ns)
 
-    def take_in(self) -> None:
-        """Feed the pending trades to whatever is built of them; :attr:`due_ns` may change."""
-        pending = list(self.pending.items())
-        self.pending.clear()  # first: who reads the calendar may raise
-        for symbol, trades in pending:
-            takers = self._takers.get(symbol)
-            for take in self._find_takers(trades[0]) if takers is None else takers:
-                take(trades)
-
-    def on_trade(self, trade: Trade) -> None:
-        """Feed one trade to whatever is built of it."""
-        for slot in self._builders_of(trade):
-            slot.builder.add(trade)
-
-    def on_change(self, change: TradeCorrection | TradeCancel) -> None:
-        """Correct a trade or take it back, unless the correction cannot be true itself."""
-        self.take_in()  # the trade may be among those
-        for slot in self._builders_of(change):
-            if isinstance(change, TradeCancel):
-                slot.builder.cancel(change)
-            elif is_plausible(change.corrected_price) and is_plausible(change.corrected_size):
-                slot.builder.correct(change)
-            else:
-                slot.builder.counts.unmatched += 1
-
-    def _find_takers(self, trade: Trade) -> _Takers:
-        takers = tuple(slot.builder.add_all for slot in self._builders_of(trade))
-        self._takers[trade.symbol] = takers
-        return takers
-
-    def _builders_of(self, event: Trade | TradeCorrection | TradeCancel) -> list[_Slot]:
-        if not self.builds_of_trades:
-            return []
+    def takers(self, event: MarketEvent) -> _Takers:
+        """What takes a trade, a correction or a cancel; found once for each symbol."""
         late_ns = max(event.received_ns - event.timestamp_ns, 0)
-        return self._builders("trades", event.symbol, event.timestamp_ns, late_ns)
+        slots = self._builders("trades", event.symbol, event.timestamp_ns, late_ns)
+        take = _TAKES[event.channel]
+        takers = tuple(take(slot.builder) for slot in slots)
+        self.feeds[event.channel][event.symbol] = takers
+        return takers
 
     def on_bar(self, bar: Bar) -> None:
         """Feed a bar of the feed to whatever is built of it."""
@@ -344,6 +317,14 @@ class SeriesBoard:
         while queue and (queue[0][2].gone or queue[0][0] != queue[0][2].due_ns):
             heapq.heappop(queue)
         self.due_ns = queue[0][0] if queue else NEVER_NS
+
+
+def _correct(builder: BarBuilder, correction: TradeCorrection) -> None:
+    """Apply a correction, unless it cannot be true itself."""
+    if is_plausible(correction.corrected_price) and is_plausible(correction.corrected_size):
+        builder.correct(correction)
+    else:
+        builder.counts.unmatched += 1
 
 
 def _unknown() -> int | None:

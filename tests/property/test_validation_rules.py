@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from decimal import Decimal, InvalidOperation, localcontext
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from hypothesis import given
@@ -271,50 +271,6 @@ def test_a_stream_of_trades_is_fine_once_and_repeated_the_second_time(
     assert rules == [
         "duplicate" if getattr(trade, "trade_id", None) is not None else None for trade in stream
     ]
-
-
-odd_trades = st.builds(
-    lambda trade, fields: replace(trade, **fields),
-    trades("stocks"),
-    st.fixed_dictionaries(
-        {},
-        optional={
-            "price": anything,
-            "size": anything,
-            "symbol": st.sampled_from(["", "A B"]),
-            "received_ns": st.sampled_from([0, 1]),
-            "timestamp_ns": st.just(START),
-        },
-    ),
-)
-policies = st.builds(
-    ValidationPolicy,
-    duplicate=st.sampled_from(["reject", "flag", "pass"]),
-    zero_size=st.sampled_from(["reject", "flag", "pass"]),
-    bad_symbol=st.sampled_from(["reject", "flag", "pass"]),
-    outlier=st.sampled_from(["reject", "flag"]),
-    outlier_limit=st.sampled_from([None, 0.1]),
-    out_of_order_ticks=st.sampled_from(["reject", "flag", "pass"]),
-)
-
-
-@given(
-    st.lists(st.lists(st.one_of(trades("stocks"), odd_trades), min_size=1, max_size=12)),
-    policies,
-    st.booleans(),
-)
-def test_trades_that_come_together_are_judged_as_if_they_came_one_by_one(
-    frames: list[list[Trade]], policy: ValidationPolicy, trap: bool
-) -> None:
-    together, one_by_one = Validator(policy, "stocks"), Validator(policy, "stocks")
-    with localcontext() as context:
-        context.traps[InvalidOperation] = trap  # a callback may have changed it
-        for frame in frames:
-            found = together.check_trades(frame)
-            verdicts = [one_by_one.check(trade) for trade in frame]
-            assert repr([found.get(n) for n in range(len(frame))]) == repr(verdicts)
-            known = [[each.knows(trade) for trade in frame] for each in (together, one_by_one)]
-            assert known[0] == known[1]
 
 
 @given(st.lists(bars("crypto"), max_size=30))

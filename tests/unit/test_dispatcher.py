@@ -188,18 +188,6 @@ def test_what_an_exit_cut_off_may_come_again() -> None:
     assert again == [False, False, True]
 
 
-def test_a_trade_that_was_to_be_flagged_when_the_end_came_may_come_again() -> None:
-    setup = Setup(validation=ValidationPolicy(from_the_future="flag"))
-    registered = setup.registry.add("rejected", leave, ())
-    early = replace(numbered(1, 60 * SECOND), received_ns=SECOND)
-    setup.inbox.put_frame([early], 0)
-    setup.run()
-    assert (setup.dispatcher.delivered["trades"], setup.dispatcher.undelivered) == (0, 1)
-    assert len(setup.exits) == 1
-    registered.removed = True
-    assert not setup.memory.validator.knows(early)
-
-
 def test_each_of_the_trades_of_a_frame_gets_its_own_verdict() -> None:
     setup, seen, rejected = Setup(), list[MarketEvent](), list[RejectedEvent]()
     setup.registry.add("trades", seen.append, ["AAPL"])
@@ -267,53 +255,6 @@ def test_a_correction_in_the_frame_of_its_trade_comes_after_it() -> None:
     ((_, built),) = setup.memory.series.advance(60 * SECOND)
     assert (built.open, built.high, built.trade_count) == (Decimal(1), Decimal(5), 2)
     assert setup.memory.series.info().corrected == 2
-
-
-def test_who_comes_in_the_midst_of_a_frame_gets_what_comes_after() -> None:
-    setup = Setup()
-    spec = SeriesSpec("1s", "trades")
-
-    def build(event: MarketEvent) -> None:
-        if event == numbered(2):
-            setup.registry.add("bars", leave, ["AAPL"], series=spec)
-
-    setup.registry.add("trades", build, ["AAPL"])
-    setup.inbox.put_frame([numbered(1), numbered(2), numbered(3), numbered(4)], 0)
-    setup.dispatcher.deliver_waiting()
-    ((_, built),) = setup.memory.series.advance(60 * SECOND)
-    assert built.trade_count == 2
-
-
-@pytest.mark.parametrize("seed", range(10))
-def test_bars_of_trades_are_the_same_whether_we_had_fallen_behind_or_not(seed: int) -> None:
-    rng = random.Random(seed)  # noqa: S311  # lateness, not cryptography
-    now_ns = 1_790_000_040 * SECOND
-    symbols = [f"A{letter}" for letter in "ABCDEFGHIJKLMNOPQRSTUVWXYZ"]
-    at_once, one_by_one = Setup(), Setup()
-    built: list[list[MarketEvent]] = []
-    for setup in (at_once, one_by_one):
-        bars = list[MarketEvent]()
-        for timeframe in ("1s", "5s"):
-            spec = SeriesSpec(timeframe, "trades")
-            setup.registry.add("bars", bars.append, symbols, series=spec)
-        built.append(bars)
-        setup.inbox.put_frame([replace(trade(now_ns - 10**6), received_ns=now_ns)], 0)
-        setup.dispatcher.deliver_waiting()
-    for _ in range(40):
-        for _ in range(5):
-            now_ns += rng.randint(SECOND // 10, SECOND)
-            times = [now_ns - rng.randint(10**6, rng.choice((10**8, 20 * SECOND))) for _ in "abc"]
-            times.append(now_ns - 10**6)  # so that our clock's lead is always the same
-            frame = [
-                replace(trade(at_ns), symbol=rng.choice(symbols), received_ns=now_ns)
-                for at_ns in times
-            ]
-            at_once.inbox.put_frame(frame, 0)
-            one_by_one.inbox.put_frame(frame, 0)
-            one_by_one.dispatcher.deliver_waiting()
-        at_once.dispatcher.deliver_waiting()
-    assert len(built[0]) > 50
-    assert built[0] == built[1]
 
 
 def test_a_slow_look_at_the_lag_is_nobodys_fault() -> None:

@@ -275,7 +275,9 @@ class Bed:
             return False
         self._trades_seen.add(trade.trade_id)
         self.trades.append(trade)
-        self.series.on_trade(trade)
+        if "trades" in self.series.feeds:
+            for take in self.series.takers(trade):
+                take(trade)
         return True
 
     def deliver_to(self, registration: Registration, bar: Bar) -> None:

@@ -52,9 +52,9 @@ class Board(SeriesBoard):
 
     def trade(self, *trades: Trade) -> None:
         for each in trades:
-            if self.builds_of_trades:
-                self.pending[each.symbol].append(each)
-        self.take_in()
+            takers = self.feeds["trades"].get(each.symbol)
+            for take in self.takers(each) if takers is None else takers:
+                take(each)
 
     def bar(self, *bars: Bar) -> None:
         for each in bars:
@@ -73,7 +73,7 @@ def board() -> Board:
 
 def test_nothing_is_due_before_anything_came(board: Board) -> None:
     assert board.due_ns == NEVER_NS
-    assert not board.builds_of_trades
+    assert board.feeds == {}
     board.wish(ONE)
     board.watch([("trades", "AAPL")], START)
     assert board.due_ns == NEVER_NS
@@ -152,10 +152,13 @@ def test_corrections_and_cancels_reach_the_builders(board: Board) -> None:
     )
     board.trade(trade(1, 1), trade(2, 2))
     for event in (correction, cancel, cancel):
-        board.on_change(event)
+        for take in board.takers(event):
+            take(event)
     ((_, bar),) = board.at(100)
     assert (bar.open, bar.volume, bar.trade_count) == (Decimal(20), one, 1)
     assert board.info() == BarsInfo(built=1, corrected=2, unmatched=1)
+    assert "AAPL" in board.feeds["corrections"]
+    assert "AAPL" in board.feeds["cancels"]
 
 
 def test_a_correction_that_cannot_be_true_itself_changes_nothing(board: Board) -> None:
@@ -173,7 +176,8 @@ def test_a_correction_that_cannot_be_true_itself_changes_nothing(board: Board) -
         corrected_price=Decimal("NaN"),
         corrected_size=one,
     )
-    board.on_change(wrong)
+    for take in board.takers(wrong):
+        take(wrong)
     ((_, bar),) = board.at(100)
     assert bar.open == 10
     assert board.info().unmatched == 1
@@ -226,7 +230,7 @@ def test_what_nobody_wants_any_more_is_not_built_on_and_its_accounts_stay(board:
     assert [timeframe for timeframe, _ in board.at(100)] == ["1m"]
     assert board.info() == BarsInfo(built=2)
     board.wish()
-    assert not board.builds_of_trades
+    assert board.feeds == {}
     assert board.info() == BarsInfo(built=2)
     assert board.due_ns == NEVER_NS
 

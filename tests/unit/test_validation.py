@@ -115,7 +115,7 @@ def test_what_is_no_price_data_is_not_checked() -> None:
     )
     validator = fresh()
     assert validator.check(band) is None
-    assert set(validator.checks) == {"quotes", "bars", "updated_bars", "daily_bars"}
+    assert set(validator.checks) == {"quotes", "trades", "bars", "updated_bars", "daily_bars"}
 
 
 # --- quotes ---

@@ -4,7 +4,6 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from msgspec.structs import replace
 
 from realtime_stream.market.models import Bar, Quote, Trade
 from realtime_stream.market.validation import ValidationPolicy, Validator, memory
@@ -44,9 +43,11 @@ def test_trades_of_history_are_known_for_a_generation_and_longer(
     seen = SeenTrades()
     seen.remember(trade(1), 1)
     assert seen.knows(trade(1), 1)
-    assert take(seen, [trade(1), trade(2), trade(3)]) == [False, True, True]
+    assert not seen.take(trade(1), 1)
+    for number in (2, 3):
+        assert seen.take(trade(number), number)
     assert seen.knows(trade(1), 1)
-    assert take(seen, [trade(1)]) == [False]
+    assert not seen.take(trade(1), 1)
     assert not seen.knows(trade(4), 4)
 
 
@@ -66,65 +67,43 @@ def bar(number: int, low: int, close: int, high: int) -> Bar:
 
 
 def take(seen: SeenTrades, trades: Iterable[Trade]) -> list[bool]:
-    """Whether each is new, where they come one by one."""
-    return [not seen.take([each]) for each in trades]
+    return [seen.take(each, each.trade_id) for each in trades if each.trade_id is not None]
 
 
 def test_a_generation_of_trades_is_remembered_at_least() -> None:
     seen = SeenTrades()
-    take(seen, [trade(0)])
+    seen.take(trade(0), 0)
     assert all(take(seen, (trade(n, symbol=f"S{n % 7}") for n in range(1, GENERATION + 1))))
-    assert take(seen, [trade(0)]) == [False]  # of the generation before
+    assert not seen.take(trade(0), 0)  # of the generation before
 
 
 def test_two_generations_back_is_forgotten() -> None:
     seen = SeenTrades()
-    take(seen, [trade(0)])
+    seen.take(trade(0), 0)
     assert all(take(seen, (trade(n, venue="KPZ"[n % 3]) for n in range(1, 2 * GENERATION))))
-    assert take(seen, [trade(0)]) == [True]
+    assert seen.take(trade(0), 0)
 
 
 def test_how_many_ids_are_kept_does_not_depend_on_the_number_of_symbols() -> None:
     seen = SeenTrades()
     for n in range(3 * GENERATION + 10):
-        take(seen, [trade(n, symbol=f"S{n}")])
+        seen.take(trade(n, symbol=f"S{n}"), n)
     recent = range(2 * GENERATION, 3 * GENERATION + 10)
     assert not any(take(seen, (trade(n, symbol=f"S{n}") for n in recent)))
-    assert take(seen, [trade(GENERATION, symbol=f"S{GENERATION}")]) == [True]
+    assert seen.take(trade(GENERATION, symbol=f"S{GENERATION}"), GENERATION)
 
 
 def test_an_id_used_again_at_another_time_is_a_new_trade() -> None:
     seen = SeenTrades()
-    again = replace(trade(2), trade_id=1)
-    assert take(seen, [trade(1), again, again]) == [True, True, False]
+    assert seen.take(trade(1), 1)
+    assert seen.take(trade(2), 1)
+    assert not seen.take(trade(2), 1)
 
 
 def test_ids_may_be_text() -> None:
     seen = SeenTrades()
-    named = replace(trade(1), trade_id="a-1")
-    assert seen.take([named, named]) == [1]
-
-
-def test_trades_that_come_together_are_compared_with_each_other() -> None:
-    seen = SeenTrades()
-    assert seen.take([trade(1), trade(2), trade(1), trade(3), trade(3)]) == [2, 4]
-
-
-def test_trades_without_an_id_are_always_new() -> None:
-    seen = SeenTrades()
-    nameless = replace(trade(1), trade_id=None)
-    assert seen.take([nameless, nameless]) == []
-    assert seen.take([nameless]) == []
-
-
-def test_a_trade_that_is_unseen_is_new_again() -> None:
-    seen = SeenTrades()
-    again = replace(trade(2), trade_id=1)
-    seen.take([trade(1), trade(3)])
-    seen.take([again])  # its id was used again
-    seen.unsee(trade(1), 1)
-    seen.unsee(trade(3), 3)
-    assert take(seen, [again, trade(3), trade(3)]) == [False, True, False]
+    assert seen.take(trade(1), "a-1")
+    assert not seen.take(trade(1), "a-1")
 
 
 # --- tables by symbol ---

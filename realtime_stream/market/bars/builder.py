@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from realtime_stream.market.models import Bar, TradeCancel, TradeCorrection
 
@@ -76,9 +76,6 @@ class BarBuilder(Protocol):
 
     def add(self, event: Any) -> None:
         """Take a trade or a smaller bar, whichever it is built from. Emits nothing."""
-
-    def add_all(self, events: Sequence[Any]) -> None:
-        """Take several, at least one, in the order in which they came. Emits nothing."""
 
     def advance(self, now_ns: int) -> list[Bar]:
         """Close what is due, and return the new and the updated bars in the order of their starts.

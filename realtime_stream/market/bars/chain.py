@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from realtime_stream.market.bars.builder import BuilderCounts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from realtime_stream.market.bars.bar_bars import BarBars
     from realtime_stream.market.bars.trade_bars import TradeBars
@@ -29,6 +29,8 @@ class Chain:
         """Put one behind the other; both have the same grace period."""
         self.symbol = larger.symbol
         self.timeframe = larger.timeframe
+        # Not a method, as it is called for each trade.
+        self.add: Callable[[Trade], None] = minutes.add
         self._on_due: Callable[[], None] = minutes.on_due
         self._minutes = minutes
         self._larger = larger
@@ -62,14 +64,6 @@ class Chain:
             corrected=minutes.corrected,
             unmatched=minutes.unmatched,
         )
-
-    def add(self, event: Trade) -> None:
-        """See :class:`BarBuilder`."""
-        self._minutes.add(event)
-
-    def add_all(self, events: Sequence[Trade]) -> None:
-        """See :class:`BarBuilder`."""
-        self._minutes.add_all(events)
 
     def advance(self, now_ns: int) -> list[Bar]:
         """See :class:`BarBuilder`."""

@@ -11,7 +11,7 @@ from realtime_stream.market.bars.tally import EXACT, ZERO, is_countable, weighte
 from realtime_stream.market.models import Bar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
     from decimal import Decimal
 
     from realtime_stream.market.models import Trade, TradeCancel, TradeCorrection
@@ -74,11 +74,6 @@ class CountedBars:
             self._bar.is_partial = self._in_gap
             self.next_due_ns = 0
             self.on_due()
-
-    def add_all(self, events: Sequence[Trade]) -> None:
-        """See :class:`BarBuilder`."""
-        for event in events:
-            self.add(event)
 
     def _measure(self, bar: _Growing) -> Decimal | int:
         if self._kind == "ticks":

@@ -14,7 +14,7 @@ from realtime_stream.market.bars.tally import ZERO, Figures
 from realtime_stream.market.models import Bar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator
     from decimal import Decimal
 
     from realtime_stream.market.models import TradeCancel, TradeCorrection
@@ -105,11 +105,6 @@ class Series(ABC, Generic[C]):
     @abstractmethod
     def add(self, event: Any) -> None:
         """See :class:`BarBuilder`."""
-
-    def add_all(self, events: Sequence[Any]) -> None:
-        """See :class:`BarBuilder`."""
-        for event in events:
-            self.add(event)
 
     @abstractmethod
     def _make(self, start: int, end: int) -> C:

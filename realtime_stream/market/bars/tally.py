@@ -116,17 +116,12 @@ class Tally:
         """The trades by what they count for."""
         by_codes: dict[tuple[str | None, tuple[str, ...]], list[Trade]] = {}
         groups: dict[Eligibility, list[Trade]] = {}
-        group: list[Trade] = []
-        tape: str | None = None
-        conditions: object = groups  # of no trade
         for trade in trades:
-            if trade.conditions is not conditions or trade.tape is not tape:  # as of the one before
-                tape, conditions = codes = trade.tape, trade.conditions
-                found = by_codes.get(codes)
-                if found is None:
-                    rule = eligibility(*codes, self.daily)
-                    found = by_codes[codes] = groups.setdefault(rule, [])
-                group = found
+            codes = (trade.tape, trade.conditions)
+            group = by_codes.get(codes)
+            if group is None:
+                rule = eligibility(*codes, self.daily)
+                group = by_codes[codes] = groups.setdefault(rule, [])
             group.append(trade)
         return groups.items()
 

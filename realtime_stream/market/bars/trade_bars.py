@@ -12,7 +12,7 @@ from realtime_stream.market.bars.series import Cell, Series
 from realtime_stream.market.bars.tally import Figures, Tally
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     from realtime_stream.market.models import Trade, TradeCancel, TradeCorrection
     from realtime_stream.market.timeframe import Intervals
@@ -22,7 +22,7 @@ __all__ = ["TradeBars"]
 _MOST_TRADES: Final = 20_000
 # Trades are summed up in batches of this many, while they are in the processor's cache. At the
 # end of the interval it takes twice as long, and that is when the bars of all symbols are due.
-_BATCH: Final = 128
+_BATCH: Final = 64
 
 
 class TradeCell(Cell):
@@ -126,19 +126,13 @@ class TradeBars(Series[TradeCell]):
 
     def add(self, event: Trade) -> None:
         """Take a trade. Emits nothing."""
-        self.add_all((event,))
-
-    def add_all(self, events: Sequence[Trade]) -> None:
-        """Take trades, nearly all of which belong to the newest interval. Emits nothing."""
-        start, end, append = self._start, self._end, self._trades.append
-        for trade in events:
-            if start <= trade.timestamp_ns < end:
-                append(trade)
-            else:
-                self._add_elsewhere(trade)
-                start, end, append = self._start, self._end, self._trades.append
-        if len(self._trades) >= self._full_at:
-            self._sum_up()
+        if self._start <= event.timestamp_ns < self._end:
+            trades = self._trades
+            trades.append(event)
+            if len(trades) >= self._full_at:
+                self._sum_up()
+            return
+        self._add_elsewhere(event)
 
     def _add_elsewhere(self, trade: Trade) -> None:
         cell = self._cell_of(trade.timestamp_ns)

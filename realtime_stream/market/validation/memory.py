@@ -5,8 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from realtime_stream.market.models import Bar, Trade
 
 __all__ = ["GENERATION", "MAX_SYMBOLS", "LastBars", "SeenTrades", "make_room"]
@@ -40,77 +38,67 @@ class SeenTrades:
     Not thread-safe.
 
     Attributes:
-        symbols: The ids by symbol and venue.
-        room: How many more new trades may come before the young generation is the old one.
+        venues: The ids by venue and symbol.
+        room: How many more ids fit into the young generation.
     """
 
     def __init__(self) -> None:
         """Nothing seen."""
-        self.symbols: dict[str, dict[str | None, TradeIds]] = {}
+        self.venues: dict[str | None, dict[str, TradeIds]] = {}
         self.room = GENERATION
 
-    def take(self, trades: Sequence[Trade]) -> list[int]:
-        """Remember trades that came together; tells the places of those that are not new.
+    def take(self, trade: Trade, trade_id: int | str) -> bool:
+        """Remember a trade; tells whether it is new.
 
-        A trade is not when its venue had the same id for the same symbol at the same time: ids are
-        used again the next day. One without an id always is.
+        It is not when its venue had the same id for the same symbol at the same time: ids are
+        used again the next day.
         """
-        repeats: list[int] = []
-        symbols = self.symbols
-        for place, trade in enumerate(trades):
-            trade_id = trade.trade_id
-            try:
-                ids = symbols[trade.symbol][trade.exchange]
-            except KeyError:
-                ids = self._ids(trade)
-            young = ids.young
-            if trade_id in young or trade_id in ids.old:
-                before = young if trade_id in young else ids.old
-                if before[trade_id] == trade.timestamp_ns:
-                    repeats.append(place)
-                    continue
-            if trade_id is not None:
-                young[trade_id] = trade.timestamp_ns
-        self.room -= len(trades) - len(repeats)
-        if self.room <= 0:
+        try:
+            ids = self.venues[trade.exchange][trade.symbol]
+        except KeyError:
+            symbols = self.venues.setdefault(trade.exchange, {})
+            ids = symbols[trade.symbol] = TradeIds()
+        timestamp_ns = trade.timestamp_ns
+        young = ids.young
+        if trade_id in young:
+            if young[trade_id] == timestamp_ns:
+                return False
+        elif trade_id in ids.old and ids.old[trade_id] == timestamp_ns:
+            return False
+        young[trade_id] = timestamp_ns
+        self.room -= 1
+        if not self.room:
             self._turn()
-        return repeats
+        return True
 
     def remember(self, trade: Trade, trade_id: int | str) -> None:
         """Remember a trade from history; those that come live are not forgotten any earlier."""
-        self._ids(trade).young[trade_id] = trade.timestamp_ns
+        symbols = self.venues.setdefault(trade.exchange, {})
+        ids = symbols.setdefault(trade.symbol, TradeIds())
+        ids.young[trade_id] = trade.timestamp_ns
 
     def knows(self, trade: Trade, trade_id: int | str) -> bool:
         """Whether a trade was taken before."""
-        ids = self.symbols.get(trade.symbol, {}).get(trade.exchange)
+        ids = self.venues.get(trade.exchange, {}).get(trade.symbol)
         if ids is None:
             return False
         times = (ids.young.get(trade_id), ids.old.get(trade_id))
         return trade.timestamp_ns in times
 
-    def unsee(self, trade: Trade, trade_id: int | str) -> None:
-        """Forget a trade, if its id was not used again since."""
-        ids = self._ids(trade)
-        for times in (ids.young, ids.old):
-            if times.get(trade_id) == trade.timestamp_ns:
-                del times[trade_id]
-
     def forget(self, symbol: str) -> None:
         """Forget a symbol."""
-        self.symbols.pop(symbol, None)
-
-    def _ids(self, trade: Trade) -> TradeIds:
-        return self.symbols.setdefault(trade.symbol, {}).setdefault(trade.exchange, TradeIds())
+        for symbols in self.venues.values():
+            symbols.pop(symbol, None)
 
     def _turn(self) -> None:
         """The young generation becomes the old one."""
-        symbols: dict[str, dict[str | None, TradeIds]] = {}
-        for symbol, venues in self.symbols.items():
-            for venue, ids in venues.items():
+        venues: dict[str | None, dict[str, TradeIds]] = {}
+        for venue, symbols in self.venues.items():
+            for symbol, ids in symbols.items():
                 if ids.young:
                     ids.old, ids.young = ids.young, {}
-                    symbols.setdefault(symbol, {})[venue] = ids
-        self.symbols = symbols
+                    venues.setdefault(venue, {})[symbol] = ids
+        self.venues = venues
         self.room = GENERATION
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from decimal import Context, Decimal, Rounded
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from realtime_stream.market.validation.findings import (
     LEAST,
@@ -28,7 +28,7 @@ from realtime_stream.market.validation.outliers import Outliers
 from realtime_stream.market.validation.policy import RULES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping
 
     from realtime_stream.market.channels import Market
     from realtime_stream.market.models import Bar, MarketEvent, Quote, Trade
@@ -40,11 +40,8 @@ _NS: Final = 1_000_000_000
 _NEVER: Final = 2**63  # nanoseconds: instead of a time of receipt where there was none
 # What a field raises that is no number, no Decimal, or has too many digits.
 _ODD: Final = (ArithmeticError, AttributeError, TypeError)
-_is_finite: Final = Decimal.is_finite
 
-
-def _rejects(verdict: Verdict | None) -> bool:
-    return verdict is not None and verdict.rejected
+E = TypeVar("E", bound="MarketEvent")
 
 
 def _is_decimal(figure: object) -> bool:
@@ -83,9 +80,8 @@ class Validator:
     Memory is bounded whatever comes: 65,536 to 131,072 ids of trades in all, and of at most 20,000
     symbols the last bars and a window of prices.
 
-    ``checks`` has a function for each other channel that is checked (quotes and the three of bars);
-    it returns ``None`` for an event that is as it should be. Trades are checked with
-    :meth:`check_trades`, all those of a frame at once.
+    ``checks`` has a function for each channel that is checked (quotes, trades and the three of
+    bars); it returns ``None`` for an event that is as it should be.
 
     Thread safety: none; one thread calls it.
     """
@@ -107,35 +103,12 @@ class Validator:
         if policy.outlier_limit is not None and policy.outlier != "pass":
             limit, keep = Decimal(str(policy.outlier_limit)), policy.outlier == "flag"
             self._outliers = Outliers(limit, policy.outlier_window, keep=keep)
-        self._keeps_order = policy.out_of_order_ticks != "pass"
-        quote = self._quote_in_order if self._keeps_order else self._quote
-        bars = dict.fromkeys(("bars", "updated_bars", "daily_bars"), self._bar)
-        self.checks: Mapping[str, Callable[..., Verdict | None]] = {"quotes": quote, **bars}
+        self.checks: Mapping[str, Callable[..., Verdict | None]] = self._chosen(policy)
 
     def check(self, event: MarketEvent) -> Verdict | None:
         """What is wrong with an event; ``None`` if nothing is, or its channel is not checked."""
-        if event.channel == "trades":
-            return self.check_trades((cast("Trade", event),)).get(0)
         check = self.checks.get(event.channel)
         return None if check is None else check(event)
-
-    def check_trades(self, trades: Sequence[Trade]) -> dict[int, Verdict]:
-        """What is wrong with trades, at least one, that came together: by their places.
-
-        The same as if they were checked one after the other, at a lower cost for each.
-        """
-        found: dict[int, Verdict] = {}
-        if not self._are_plain(trades):
-            for place, trade in enumerate(trades):
-                if len(trades) == 1 or not self._are_plain((trade,)):
-                    verdict = self._trade(trade)
-                    if verdict is not None:
-                        found[place] = verdict
-        if not self._repeats_pass:
-            self._find_repeats(trades, found)
-        if self._keeps_order or self._outliers is not None:
-            self._find_by_order(trades, found)
-        return found
 
     def knows(self, trade: Trade) -> bool:
         """Whether a trade was seen before; never of one without an id."""
@@ -145,11 +118,6 @@ class Validator:
         """Take note of a trade that came another way."""
         if trade.trade_id is not None:
             self._trades.remember(trade, trade.trade_id)
-
-    def unsee(self, trade: Trade) -> None:
-        """Forget that a trade was seen."""
-        if trade.trade_id is not None:
-            self._trades.unsee(trade, trade.trade_id)
 
     def forget(self, symbol: str) -> None:
         """Forget what was seen of a symbol, so that its next event stands alone."""
@@ -166,6 +134,18 @@ class Validator:
         self._bars.forget(symbol)
         self._last_quotes.pop(symbol, None)
         self._last_trades.pop(symbol, None)
+
+    def _chosen(self, policy: ValidationPolicy) -> dict[str, Callable[..., Verdict | None]]:
+        """What each channel is checked with: rules that are off cost nothing."""
+        quote: Callable[[Quote], Verdict | None] = self._quote
+        trade: Callable[[Trade], Verdict | None] = self._trade
+        if self._outliers is not None:
+            trade = self._trade_by_median
+        if policy.out_of_order_ticks != "pass":
+            quote = self._in_order(quote, self._last_quotes)
+            trade = self._in_order(trade, self._last_trades)
+        bars = dict.fromkeys(("bars", "updated_bars", "daily_bars"), self._bar)
+        return {"quotes": quote, "trades": trade, **bars}
 
     def _quote(self, quote: Quote) -> Verdict | None:
         """Quotes are most of all events: what nearly all of them are is one expression."""
@@ -192,52 +172,48 @@ class Validator:
             plain = False
         return None if plain else self._judged(quote, quote_findings(quote, self._tolerance_ns))
 
-    def _are_plain(self, trades: Sequence[Trade]) -> bool:
-        """Whether all trades are what nearly every one is, whatever else has come."""
-        prices = [trade.price for trade in trades]
-        sizes = [trade.size for trade in trades]
-        figures = prices + sizes
-        try:
-            return (
-                all(map(_is_finite, figures))  # first: a callback may allow to compare others
-                and min(figures) >= LEAST
-                and max(prices) < PRICE_END
-                and max(sizes) < SIZE_END
-                and self._symbols.issuperset([trade.symbol for trade in trades])
-                and max([each.timestamp_ns - (each.received_ns or _NEVER) for each in trades])
-                <= self._tolerance_ns
-                and all(map(self._exactly, prices))
-            )
-        except _ODD:
-            return False
-
     def _trade(self, trade: Trade) -> Verdict | None:
-        return self._judged(trade, trade_findings(trade, self._tolerance_ns))
+        """One expression for what nearly every trade is, and its id; all in one call."""
+        price, size, symbol, at_ns = trade.price, trade.size, trade.symbol, trade.timestamp_ns
+        try:
+            if (
+                LEAST <= price < PRICE_END
+                and LEAST <= size < SIZE_END
+                and price.__class__ is size.__class__ is Decimal
+                and symbol in self._symbols
+                and at_ns - self._tolerance_ns <= (trade.received_ns or _NEVER)
+            ):
+                self._exactly(price)
+                verdict = None
+            else:
+                verdict = self._judged(trade, trade_findings(trade, self._tolerance_ns))
+        except _ODD:
+            verdict = self._judged(trade, trade_findings(trade, self._tolerance_ns))
+        if verdict is not None and verdict.rejected:
+            return verdict
+        trade_id = trade.trade_id
+        if trade_id is None or self._repeats_pass:
+            return verdict
+        seen = self._trades
+        try:  # what take() does about nearly every trade, without the call
+            ids = seen.venues[trade.exchange][symbol]
+            young, room = ids.young, seen.room
+            if trade_id not in young and trade_id not in ids.old and room > 1:
+                young[trade_id] = at_ns
+                seen.room = room - 1
+                return verdict
+        except KeyError:  # the first trade of its symbol there
+            pass
+        if seen.take(trade, trade_id):
+            return verdict
+        text = f"trade {ascii(trade_id)[:40]} was seen before"
+        return self._worse(verdict, Finding("duplicate", "trade_id", trade_id, text))
 
-    def _find_repeats(self, trades: Sequence[Trade], found: dict[int, Verdict]) -> None:
-        """Note which trades were seen before; what is rejected anyway is not remembered."""
-        if not found:
-            repeats = self._trades.take(trades)
-        else:
-            accepted = (n for n in range(len(trades)) if not _rejects(found.get(n)))
-            repeats = [n for n in accepted if self._trades.take((trades[n],))]
-        for place in repeats:
-            trade_id = trades[place].trade_id
-            text = f"trade {ascii(trade_id)[:40]} was seen before"
-            self._note(found, place, Finding("duplicate", "trade_id", trade_id, text))
-
-    def _find_by_order(self, trades: Sequence[Trade], found: dict[int, Verdict]) -> None:
-        """Note what the rules find that are off by default."""
-        for place, trade in enumerate(trades):
-            if self._outliers is not None and not _rejects(found.get(place)):
-                self._note(found, place, self._outliers.of_trade(trade))
-            if self._keeps_order and not _rejects(found.get(place)):
-                self._note(found, place, self._order_of(trade, self._last_trades))
-
-    def _note(self, found: dict[int, Verdict], place: int, finding: Finding | None) -> None:
-        verdict = self._worse(found.get(place), finding)
-        if verdict is not None:
-            found[place] = verdict
+    def _trade_by_median(self, trade: Trade) -> Verdict | None:
+        verdict = self._trade(trade)
+        if self._outliers is None or (verdict is not None and verdict.rejected):
+            return verdict
+        return self._worse(verdict, self._outliers.of_trade(trade))
 
     def _bar(self, bar: Bar) -> Verdict | None:
         verdict = None
@@ -292,22 +268,26 @@ class Validator:
         text = "another bar of this interval was seen before"
         return Finding("conflicting", "timestamp_ns", bar.timestamp_ns, text)
 
-    def _quote_in_order(self, quote: Quote) -> Verdict | None:
-        verdict = self._quote(quote)
-        if _rejects(verdict):
-            return verdict
-        return self._worse(verdict, self._order_of(quote, self._last_quotes))
+    def _in_order(
+        self, check: Callable[[E], Verdict | None], last: dict[str, int]
+    ) -> Callable[[E], Verdict | None]:
+        """The same check, and whether time goes back."""
 
-    def _order_of(self, event: Quote | Trade, last: dict[str, int]) -> Finding | None:
-        """Whether time goes back."""
-        before = last.get(event.symbol)
-        if before is not None and event.timestamp_ns < before:
-            text = f"{(before - event.timestamp_ns) / _NS:.6f} s before the last one"
-            return Finding("out_of_order_ticks", "timestamp_ns", event.timestamp_ns, text)
-        if before is None:
-            make_room(last)
-        last[event.symbol] = event.timestamp_ns
-        return None
+        def ordered(event: E) -> Verdict | None:
+            verdict = check(event)
+            if verdict is not None and verdict.rejected:
+                return verdict
+            before = last.get(event.symbol)
+            if before is not None and event.timestamp_ns < before:
+                text = f"{(before - event.timestamp_ns) / _NS:.6f} s before the last one"
+                finding = Finding("out_of_order_ticks", "timestamp_ns", event.timestamp_ns, text)
+                return self._worse(verdict, finding)
+            if before is None:
+                make_room(last)
+            last[event.symbol] = event.timestamp_ns
+            return verdict
+
+        return ordered
 
     def _judged(self, event: MarketEvent, findings: Iterable[Finding]) -> Verdict | None:
         """The first that rejects, or else the first that flags."""
