@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from realtime_stream.simulator import SIMULATOR_KEY, SIMULATOR_SECRET
@@ -77,16 +78,21 @@ class Program:
 
 
 def environment(simulator: AlpacaSimulator) -> dict[str, str]:
-    """Settings for a process that uses the simulator."""
+    """Settings for a process that uses the simulator.
+
+    Without coverage, whose lock another thread may hold when a process forks: the child then waits
+    for it for ever.
+    """
+    around = {name: value for name, value in os.environ.items() if "COVERAGE" not in name}
     return {
-        **os.environ,
+        **around,
         "ALPACA_API_KEY": SIMULATOR_KEY,
         "ALPACA_SECRET_KEY": SIMULATOR_SECRET,
         "ALPACA_STREAM_URL": simulator.url(),
     }
 
 
-@contextmanager
+@contextlib.contextmanager
 def program(script: str, simulator: AlpacaSimulator) -> Iterator[Program]:
     """Run the prelude and ``script`` against the simulator."""
     process = subprocess.Popen(
@@ -96,11 +102,13 @@ def program(script: str, simulator: AlpacaSimulator) -> Iterator[Program]:
         stderr=subprocess.PIPE,
         text=True,
         env=environment(simulator),
+        start_new_session=True,
     )
     try:
         yield Program(process)
     finally:
-        process.kill()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # its children too: they hold the pipes
         process.communicate()
 
 
