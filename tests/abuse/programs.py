@@ -58,8 +58,13 @@ class Program:
         assert self.process.stdout is not None
         said = self.process.stdout.readline().strip()
         if said != expected:
-            self.process.kill()
+            self.kill()
         assert said == expected, self.process.communicate()[1]
+
+    def kill(self) -> None:
+        """End it, and its children too: they hold its pipes."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
 
     def told(self) -> None:
         """Let it go on from where it waits for a line."""
@@ -102,13 +107,13 @@ def program(script: str, simulator: AlpacaSimulator) -> Iterator[Program]:
         stderr=subprocess.PIPE,
         text=True,
         env=environment(simulator),
-        start_new_session=True,
+        start_new_session=True,  # a group of its own, to be killed as one
     )
+    running = Program(process)
     try:
-        yield Program(process)
+        yield running
     finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)  # its children too: they hold the pipes
+        running.kill()
         process.communicate()
 
 
